@@ -1,0 +1,91 @@
+"""ModelConfig: everything needed to build a TextClassifier, and nothing else; it travels with the weights."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nlp_app.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture, complete: the same config builds the same module in training and in serving.
+
+    Attributes:
+        labels: the classes in the order of the output layer; their number is the number of classes.
+        vocab_size: rows of the embedding, PAD and UNK included.
+        embedding_dim: E, the width of a token's vector.
+        num_filters: F, filters for each kernel size.
+        kernel_sizes: widths in tokens of the convolutions that stand side by side in a block.
+        num_blocks: blocks on top of each other; every block after the first adds its input to its output.
+        dropout: share of the pooled features that is zeroed in training.
+        max_length: T at most; a longer text is cut.
+    """
+
+    labels: tuple[str, ...]
+    vocab_size: int
+    embedding_dim: int = 128
+    num_filters: int = 128
+    kernel_sizes: tuple[int, ...] = (1, 2, 3)
+    num_blocks: int = 1
+    dropout: float = 0.5
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        _check_labels(self.labels)
+        for name in ("embedding_dim", "num_filters", "num_blocks", "max_length"):
+            _check_whole(name, getattr(self, name), at_least=1)
+        _check_whole("vocab_size", self.vocab_size, at_least=2)
+        _check_kernel_sizes(self.kernel_sizes)
+        if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
+            raise ConfigError(f"dropout is {self.dropout!r}, but must be a number from 0 up to, not including, 1")
+
+    @property
+    def num_classes(self) -> int:
+        """C, derived from the labels."""
+        return len(self.labels)
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as plain JSON values."""
+        return asdict(self) | {"labels": list(self.labels), "kernel_sizes": list(self.kernel_sizes)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """Build a config from what to_json gave.
+
+        Raises:
+            ConfigError: a key is missing, is unknown to this version, or has a value that breaks a rule.
+        """
+        known = {field.name for field in fields(cls)}
+        if missing := sorted(known - values.keys()):
+            raise ConfigError(f"the model's config lacks {', '.join(map(repr, missing))}")
+        if unknown := sorted(values.keys() - known):
+            raise ConfigError(
+                f"the model's config has keys that this version does not know: {', '.join(map(repr, unknown))}"
+            )
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**given)
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    if not isinstance(labels, tuple) or not all(isinstance(label, str) for label in labels):
+        raise ConfigError(f"labels are {labels!r}, but must be a tuple of strings")
+    if len(labels) < 2:
+        raise ConfigError(f"a classifier needs at least 2 labels, not {len(labels)}: {list(labels)}")
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise ConfigError(f"label {twice!r} stands more than once in labels, which must be distinct")
+
+
+def _check_whole(name: str, value: object, *, at_least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ConfigError(f"{name} is {value!r}, but must be a whole number of {at_least} or more")
+
+
+def _check_kernel_sizes(sizes: tuple[int, ...]) -> None:
+    if not isinstance(sizes, tuple) or not sizes:
+        raise ConfigError(f"kernel_sizes is {sizes!r}, but must hold at least one width")
+    for size in sizes:
+        _check_whole("a kernel size", size, at_least=1)

@@ -1,0 +1,114 @@
+"""TextClassifier: a 1D-convolution text classifier with batch normalisation.
+
+Shapes: B texts, T tokens (padded), E embedding, F filters a kernel size, K kernel sizes, C classes.
+
+    input_ids (B, T) -> embedding (B, T, E) -> blocks (B, K*F, T) -> max over time (B, K*F) -> logits (B, C)
+
+Padding never changes an answer: the statistics of BatchNorm, the output of every block and the maximum over time
+see real tokens only. So a text gets the same logits alone as in any batch (pytorch#70529 is what happens otherwise).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from nlp_app.config import ModelConfig
+from nlp_app.tokenizer import PAD_ID
+
+EMBEDDING_STD = 0.1
+
+
+class ConvBlock(nn.Module):
+    """Convolutions of several kernel sizes side by side, then BatchNorm and ReLU: (B, in, T) -> (B, K*F, T)."""
+
+    def __init__(self, *, in_channels: int, num_filters: int, kernel_sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = num_filters * len(kernel_sizes)
+        # No bias: BatchNorm subtracts it again, so its gradient is zero and AdamW would turn that into noise.
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(in_channels, num_filters, size, padding=size // 2, bias=False) for size in kernel_sizes
+        )
+        self.norm = nn.Sequential(nn.BatchNorm1d(self.out_channels), nn.ReLU())
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Look at each token with its neighbours.
+
+        Args:
+            x: (B, in, T), zero where mask is False.
+            mask: (B, T) bool, True = real token; in training at least two of the batch.
+
+        Returns:
+            (B, K*F, T), zero where mask is False.
+        """
+        length = x.shape[2]  # an even kernel with padding size // 2 gives one position too many
+        y = torch.cat([convolution(x)[:, :, :length] for convolution in self.convolutions], dim=1)
+        if self.training:
+            y = self._norm_of_tokens(y, mask)
+        else:  # the running statistics are the same for every position: no need to take the tokens out
+            y = self.norm(y).masked_fill(~mask.unsqueeze(1), 0.0)
+        return x + y if x.shape == y.shape else y
+
+    def _norm_of_tokens(self, y: Tensor, mask: Tensor) -> Tensor:
+        """BatchNorm over the real tokens alone, given to it as rows (N, K*F): padding is in no mean, no variance.
+
+        What is put back between them is zero. BatchNorm would have made padding beta - gamma * mean / std, to leak
+        through the next convolution and the maximum.
+        """
+        tokens = self.norm(y.transpose(1, 2)[mask])
+        y = tokens.new_zeros(y.shape[0], y.shape[2], y.shape[1])
+        y[mask] = tokens
+        return y.transpose(1, 2)
+
+
+class ConvStack(nn.Sequential):
+    """nn.Sequential of ConvBlocks that hands the mask to each."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, E, T), (B, T) -> (B, K*F, T)."""
+        for block in self:
+            x = block(x, mask)
+        return x
+
+
+def max_over_time(x: Tensor, mask: Tensor) -> Tensor:
+    """The largest value of each channel over the real tokens: (B, F, T), (B, T) -> (B, F)."""
+    return x.masked_fill(~mask.unsqueeze(1), float("-inf")).amax(dim=2)
+
+
+class TextClassifier(nn.Module):
+    """Embedding, convolution blocks, max over time, dropout, linear: (B, T) int64 -> (B, C) logits."""
+
+    def __init__(self, *, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim, padding_idx=PAD_ID)
+        blocks: list[ConvBlock] = []
+        channels = config.embedding_dim
+        for _ in range(config.num_blocks):
+            block = ConvBlock(in_channels=channels, num_filters=config.num_filters, kernel_sizes=config.kernel_sizes)
+            blocks.append(block)
+            channels = block.out_channels
+        self.blocks = ConvStack(*blocks)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(channels, config.num_classes)
+        self._initialise()
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Score each class.
+
+        Args:
+            input_ids: (B, T) int64, padded with PAD_ID; every row has at least one real token.
+
+        Returns:
+            (B, C) logits.
+        """
+        mask = input_ids != PAD_ID
+        # THE transpose: an embedding puts channels last (B, T, E), Conv1d wants them in the middle (B, E, T).
+        x = self.embedding(input_ids).transpose(1, 2)
+        pooled = max_over_time(self.blocks(x, mask), mask)
+        logits: Tensor = self.output(self.dropout(pooled))
+        return logits
+
+    def _initialise(self) -> None:
+        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
+        nn.init.zeros_(self.embedding.weight[PAD_ID])
+        nn.init.zeros_(self.output.bias)

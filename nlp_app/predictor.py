@@ -1,0 +1,99 @@
+"""Predictor: texts in, labels with probabilities out; the one way to ask a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from nlp_app.checkpoint import Checkpoint, load_checkpoint
+from nlp_app.errors import ConfigError, TokenizerError
+from nlp_app.scoring import score
+
+TEXTS_PER_CHUNK = 4096
+"""Texts encoded at a time, so that memory does not grow with their number; many, so that lengths can be matched."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"label": self.label, "score": self.score}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer to one text."""
+
+    label: str
+    """The most probable label."""
+    score: float
+    """Its probability."""
+    scores: tuple[LabelScore, ...]
+    """The top_k most probable labels, best first."""
+    truncated: bool = False
+    """True where the text was longer than the model reads, so that its end was not seen."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; `truncated` stands there only where it is true."""
+        values = {"label": self.label, "score": self.score, "scores": [item.to_json() for item in self.scores]}
+        return values | {"truncated": True} if self.truncated else values
+
+
+class Predictor:
+    """A loaded checkpoint that answers."""
+
+    def __init__(self, *, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: str = "cpu") -> Self:
+        """Load a checkpoint folder.
+
+        Raises:
+            CheckpointError: the folder is not whole.
+        """
+        return cls(checkpoint=load_checkpoint(Path(folder), device=device))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.checkpoint.config.labels
+
+    def predict(self, texts: Sequence[str], top_k: int = 1) -> list[Prediction]:
+        """Classify texts; the answer to one does not depend on the others.
+
+        Args:
+            texts: any number of them; a blank one is scored like any other.
+            top_k: labels in `scores`, at most as many as there are.
+
+        Raises:
+            ConfigError: top_k is not a whole number of 1 or more.
+            TokenizerError: a text is not a str, or holds a lone surrogate.
+        """
+        if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+            raise ConfigError(f"top_k is {top_k!r}, but must be a whole number of 1 or more")
+        if isinstance(texts, str):
+            raise TokenizerError("texts is one str, but must be a list of them: write [text]")
+        predictions: list[Prediction] = []
+        for start in range(0, len(texts), TEXTS_PER_CHUNK):
+            predictions += self._predict_chunk(texts[start : start + TEXTS_PER_CHUNK], top_k)
+        return predictions
+
+    def _predict_chunk(self, texts: Sequence[str], top_k: int) -> list[Prediction]:
+        module = self.checkpoint.module
+        encoded = self.checkpoint.tokenizer.encode(texts, max_length=module.config.max_length)
+        probabilities = torch.softmax(score(module, encoded), dim=1)
+        best = probabilities.topk(min(top_k, len(self.labels)), dim=1)
+        rows = zip(encoded, best.indices.tolist(), best.values.tolist(), strict=True)
+        return [self._prediction(indices, values, text.truncated) for text, indices, values in rows]
+
+    def _prediction(self, indices: list[int], values: list[float], truncated: bool) -> Prediction:
+        scores = tuple(LabelScore(self.labels[index], value) for index, value in zip(indices, values, strict=True))
+        return Prediction(scores[0].label, scores[0].score, scores, truncated)

@@ -1,0 +1,78 @@
+"""`python -m serving --checkpoint DIR`: serve a checkpoint over HTTP until SIGTERM or Ctrl-C, then exit with 0."""
+
+import argparse
+import signal
+import socket
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from nlp_app.errors import ConfigError, NlpAppError, OutputError, run_command
+from serving.app import create_app
+from serving.settings import Settings
+
+
+def main() -> int:
+    """Serve; gives the exit code."""
+    settings = read_settings(sys.argv[1:])
+    listening = listen(settings)
+    failures: list[NlpAppError] = []
+
+    def stop(error: NlpAppError) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    app = create_app(settings, on_failure=stop)
+    server = uvicorn.Server(uvicorn.Config(app, log_level=settings.log_level, access_log=False))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has shut down: without a handler that would end us with 143.
+        signal.signal(number, lambda *_: None)
+    address, port = listening.getsockname()[:2]
+    print(f"serving {settings.model_name} on http://{address}:{port} (API: http://{address}:{port}/docs)", flush=True)
+    server.run(sockets=[listening])
+    if failures:
+        raise failures[0]
+    return 0
+
+
+def read_settings(argv: list[str]) -> Settings:
+    """Flags over environment over defaults.
+
+    Raises:
+        ConfigError: a value breaks a rule.
+    """
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a checkpoint over HTTP.")
+    for name, field in Settings.model_fields.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{field.description} (also NLP_APP_{name.upper()})")
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name = str(detail["loc"][0])
+        value = "is not given" if detail["type"] == "missing" else f"is {detail['input']!r}: {detail['msg']}"
+        raise ConfigError(f"--{name.replace('_', '-')} (or NLP_APP_{name.upper()}) {value}") from None
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket.
+
+    Raises:
+        OutputError: the address cannot be had, most often because the port is taken.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        raise OutputError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port or --host"
+        ) from None
+    return listening
+
+
+if __name__ == "__main__":
+    run_command(main)

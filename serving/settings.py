@@ -1,0 +1,30 @@
+"""The server's settings: from flags, else from the environment (prefix NLP_APP_), else the defaults here."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nlp_app.formats import MAX_CHARACTERS
+
+
+class Settings(BaseSettings):
+    """What a server needs to know; every field is also NLP_APP_<NAME> and --<name>."""
+
+    model_config = SettingsConfigDict(env_prefix="NLP_APP_", frozen=True)
+
+    checkpoint: Path = Field(description="checkpoint folder to serve")
+    name: str = Field("", description="name of the model in answers; empty: the folder's name")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network of the machine")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    device: str = Field("cpu", description="device that the model runs on: cpu, cuda, cuda:1 …")
+    threads: int = Field(0, ge=0, description="threads of the model's arithmetic; 0: as many as the machine has cores")
+    max_inputs: int = Field(1024, ge=1, description="texts in one request")
+    max_characters: int = Field(MAX_CHARACTERS, ge=1, description="characters in one text")
+    max_body_bytes: int = Field(8 * 1024 * 1024, ge=1, description="bytes in one request's body")
+    log_level: str = Field("info", description="critical, error, warning, info or debug")
+
+    @property
+    def model_name(self) -> str:
+        """The name that answers carry."""
+        return self.name or self.checkpoint.resolve().name

@@ -1,0 +1,1 @@
+"""Training: `python -m training.run` and its companions; never imported by serving."""

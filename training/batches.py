@@ -1,0 +1,73 @@
+"""Encoded, labelled texts, and the order in which an epoch takes them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nlp_app.tokenizer import Encoded, Tokenizer, pad
+from training.data import Examples
+
+BATCHES_PER_POOL = 16
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Encoded texts with their classes."""
+
+    encoded: list[Encoded]
+    targets: Tensor
+    """(N,) int64, places in the model's labels."""
+
+    @classmethod
+    def of(cls, examples: Examples, *, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> "Dataset":
+        """Encode examples whose labels are all in labels."""
+        place = {label: index for index, label in enumerate(labels)}
+        targets = torch.tensor([place[label] for label in examples.labels], dtype=torch.int64)
+        return cls(tokenizer.encode(examples.texts, max_length=max_length), targets)
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __add__(self, other: "Dataset") -> "Dataset":
+        return Dataset(self.encoded + other.encoded, torch.cat([self.targets, other.targets]))
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """input_ids (B, T) and targets (B,) of these rows."""
+        input_ids = pad([self.encoded[row].input_ids for row in rows])
+        return torch.from_numpy(input_ids), self.targets[torch.from_numpy(rows)]
+
+
+def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The rows of each batch of one epoch: every row once, batches of texts of like length in random order.
+
+    Shuffled first and sorted only within pools of BATCHES_PER_POOL batches: sorting the whole set would put like
+    texts together in every epoch, and BatchNorm's statistics in training would not be those of the set
+    (docs/decisions.md has the scores). The same arguments give the same batches.
+    """
+    draw = np.random.default_rng([seed, epoch])
+    order = draw.permutation(len(lengths))
+    by_length = np.asarray(lengths)
+    batches: list[NDArray[np.int64]] = []
+    for pool in _slices(order, batch_size * BATCHES_PER_POOL):
+        batches += _slices(pool[np.argsort(by_length[pool], kind="stable")], batch_size)
+    draw.shuffle(batches)
+    return list(_without_single(batches))
+
+
+def _slices(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _without_single(batches: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    """A batch of one text may be one token, of which BatchNorm can take no variance: join it to its neighbour."""
+    single = next((index for index, rows in enumerate(batches) if len(rows) == 1), None)
+    if single is None or len(batches) == 1:
+        yield from batches
+        return
+    joined = batches.pop(single)
+    batches[-1] = np.concatenate([batches[-1], joined])
+    yield from batches

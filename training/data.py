@@ -1,0 +1,152 @@
+"""Labelled texts: read, checked, cleaned and split, with everything odd about them told."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nlp_app.errors import DataError
+from nlp_app.tables import join_columns, read_rows
+
+EXAMPLES_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Labelled texts and where they come from."""
+
+    path: Path
+    texts: list[str]
+    labels: list[str]
+    lines: list[int]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Sequence[int]) -> "Examples":
+        """The examples of these row numbers."""
+        return Examples(
+            path=self.path,
+            texts=[self.texts[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            lines=[self.lines[row] for row in rows],
+        )
+
+
+def read_examples(path: Path, *, text_columns: Sequence[str], label_column: str) -> Examples:
+    """Read a file of labelled texts; several text columns are joined by a space.
+
+    Raises:
+        DataError: the file cannot be used, holds no row, or a row has no label.
+    """
+    texts, labels, lines = [], [], []
+    for line, (*parts, label) in read_rows(path, [*text_columns, label_column]):
+        if label is None or not label.strip():
+            raise DataError(f"{path}:{line}: the row has no {label_column!r}: give it a label or remove it")
+        texts.append(join_columns(parts))
+        labels.append(label)
+        lines.append(line)
+    if not texts:
+        raise DataError(f"{path} holds no row: there must be at least one text")
+    return Examples(path=path, texts=texts, labels=labels, lines=lines)
+
+
+def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
+    """Drop rows whose text is blank; gives the rest and what to tell of it.
+
+    Raises:
+        DataError: no row is left.
+    """
+    rows = [row for row, text in enumerate(examples.texts) if text.strip()]
+    if not rows:
+        raise DataError(f"{examples.path}: the text of every row is blank: is this the right text column?")
+    if len(rows) == len(examples):
+        return examples, []
+    kept = set(rows)
+    dropped = [f"line {examples.lines[row]}" for row in range(len(examples)) if row not in kept]
+    return examples.take(rows), [f"{examples.path}: dropped {_count(dropped, 'row')} with blank text: {_some(dropped)}"]
+
+
+def odd_labels(examples: Examples) -> list[str]:
+    """What to tell of the labels: those with one text, and those that differ only in case or surrounding space."""
+    counts = Counter(examples.labels)
+    single = [repr(label) for label, count in counts.items() if count == 1]
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in counts:
+        alike[label.strip().casefold()].append(label)
+    twins = [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]
+    told = []
+    if single:
+        told.append(
+            f"{examples.path}: {_count(single, 'label')} with one text each, kept for training only: {_some(single)}"
+        )
+    if twins:
+        told.append(
+            f"{examples.path}: {_count(twins, 'group')} of labels differing only in case or surrounding space, "
+            f"kept as separate classes: {_some(twins)}"
+        )
+    return told
+
+
+def label_set(train: Examples) -> tuple[str, ...]:
+    """The classes, sorted.
+
+    Raises:
+        DataError: there is only one.
+    """
+    labels = tuple(sorted(set(train.labels)))
+    if len(labels) < 2:
+        raise DataError(f"{train.path}: every row has the label {labels[0]!r}: a classifier needs at least two labels")
+    return labels
+
+
+def check_labels_known(examples: Examples, labels: Sequence[str]) -> None:
+    """Raise a DataError where a label was never seen in training."""
+    known = set(labels)
+    for label, line in zip(examples.labels, examples.lines, strict=True):
+        if label not in known:
+            raise DataError(
+                f"{examples.path}:{line}: the label {label!r} was never seen in training: "
+                "correct it, or add training rows that have it"
+            )
+
+
+def split(examples: Examples, *, share: float, seed: int) -> tuple[Examples, Examples]:
+    """Hold back a stratified part: each label gives its share, rounded by chance so that the whole part is of size.
+
+    A label with one text gives none. The same examples, share and seed give the same parts, in the order of the file.
+
+    Returns:
+        what stays, and what is held back: at least one text.
+
+    Raises:
+        DataError: no label has a text to spare.
+    """
+    draw = random.Random(seed)
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for row, label in enumerate(examples.labels):
+        by_label[label].append(row)
+    held: set[int] = set()
+    owed = 0.0  # what rounding down took from the labels so far, given back to a later one
+    for label in draw.sample(sorted(by_label), len(by_label)):
+        rows = by_label[label]
+        owed += share * len(rows)
+        count = min(round(owed), len(rows) - 1)
+        owed -= count
+        held.update(draw.sample(rows, max(0, count)))
+    if not held:
+        label = max(sorted(by_label), key=lambda name: len(by_label[name]))
+        if len(by_label[label]) < 2:
+            raise DataError(f"{examples.path}: every label has one text only: give at least one label a second text")
+        held.add(draw.choice(by_label[label]))
+    return examples.take([row for row in range(len(examples)) if row not in held]), examples.take(sorted(held))
+
+
+def _count(items: Sequence[object], noun: str) -> str:
+    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _some(items: Sequence[str]) -> str:
+    more = len(items) - EXAMPLES_SHOWN
+    return ", ".join(items[:EXAMPLES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

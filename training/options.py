@@ -1,0 +1,144 @@
+"""The options of `python -m training.run`: each field below is a flag, its default and its rule."""
+
+import argparse
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nlp_app.errors import ConfigError
+from nlp_app.tokenizer import KINDS
+from training.learner import Recipe
+
+SAMPLE = Path(__file__).parent / "sample"
+REFIT = ("auto", "always", "never")
+
+
+def _option(default: Any, text: str, *, free: bool = False, **rule: Any) -> Any:
+    """A field that is a flag.
+
+    Args:
+        default: its value where the flag is not given.
+        text: its help.
+        free: whether a resumed run may differ in it from the interrupted one.
+        rule: low and high, inclusive, of a number; choices of a word; many for a flag that takes several values.
+    """
+    return field(default=default, metadata={"help": text, "free": free, **rule})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for; how the defaults were found is in docs/decisions.md."""
+
+    train: Path = _option(SAMPLE / "train.csv", "labelled texts: .csv, .tsv, .jsonl or .parquet, each also as .gz")
+    validation: Path | None = _option(None, "labelled texts that choose the epoch; default: a part of --train")
+    test: Path | None = _option(None, "labelled texts, read after training ended, that measure the result", free=True)
+    output: Path = _option(Path("checkpoint"), "folder for the checkpoint", free=True)
+    text_column: tuple[str, ...] = _option(("text",), "column with the text; several are joined by a space", many=True)
+    label_column: str = _option("label", "column with the label")
+    overwrite: bool = _option(False, "replace the checkpoint in --output, or an interrupted run beside it", free=True)
+    resume: bool = _option(False, "go on with the interrupted run of --output", free=True)
+    device: str = _option("auto", "cpu, cuda, cuda:1 …; auto takes a GPU where there is one", free=True)
+    seed: int = _option(0, "two runs with one seed give the same weights on one machine", low=0, high=2**31)
+    validation_share: float = _option(0.1, "part of --train held back without --validation", low=0.01, high=0.5)
+    refit: str = _option("auto", "train again on all rows once the epochs are known", choices=REFIT)
+    tokenizer: str = _option("words", "what a token is", choices=KINDS)
+    vocab_size: int = _option(30_000, "tokens at most", low=3, high=10_000_000)
+    min_frequency: int = _option(2, "tokens seen less often become UNK", low=1, high=1_000_000)
+    max_length: int = _option(512, "tokens of a text that are read", low=1, high=65_536)
+    embedding_dim: int = _option(128, "width of a token's vector", low=1, high=8192)
+    num_filters: int = _option(128, "filters a kernel size", low=1, high=8192)
+    kernel_sizes: tuple[int, ...] = _option(
+        (1, 2, 3, 4), "widths of the convolutions, in tokens", many=True, low=1, high=64
+    )
+    num_blocks: int = _option(1, "convolution blocks on top of each other", low=1, high=64)
+    dropout: float = _option(0.5, "share of the pooled features zeroed in training", low=0, high=0.95)
+    token_dropout: float = _option(0.1, "share of the tokens hidden in training", low=0, high=0.95)
+    epochs: int = _option(20, "passes over the training texts, at most", low=1, high=100_000)
+    patience: int = _option(4, "stop when the last this many epochs brought no better score", low=1, high=100_000)
+    batch_size: int = _option(64, "texts in a step", low=2, high=1_000_000)
+    learning_rate: float = _option(1e-3, "of AdamW", low=1e-8, high=10)
+    weight_decay: float = _option(0.01, "of AdamW", low=0, high=10)
+    average_decay: float = _option(
+        0.99, "of the running mean of the weights, which is what is kept", low=0, high=0.99999
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            _check(option, getattr(self, option.name))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The part that says how a module is trained."""
+        return Recipe(**{option.name: getattr(self, option.name) for option in fields(Recipe)})
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the interrupted one, as JSON values."""
+        binding = {option.name for option in fields(self) if not option.metadata["free"]}
+        return {name: _plain(value) for name, value in asdict(self).items() if name in binding}
+
+    def torch_device(self) -> torch.device:
+        """The device to train on.
+
+        Raises:
+            ConfigError: it is unknown or not there.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ConfigError(f"--device {self.device} cannot be used here ({reason}): try --device auto") from None
+        return device
+
+
+def parse_options(arguments: list[str]) -> Options:
+    """Read the command line; argparse itself exits with 2 on an unknown flag or a word where a number must be.
+
+    Raises:
+        ConfigError: a value breaks its rule.
+    """
+    parser = argparse.ArgumentParser(prog="python -m training.run", description="Train a text classifier.")
+    for option in fields(Options):
+        _add(parser, option)
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    if "train" not in given:  # the sample set has a test file of its own
+        given.setdefault("test", SAMPLE / "test.csv")
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return Options(**values)
+
+
+def _add(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
+    flag, rule = f"--{option.name.replace('_', '-')}", option.metadata
+    default: Any = option.default
+    if isinstance(default, bool):
+        parser.add_argument(flag, action="store_true", default=None, help=rule["help"])
+        return
+    kind: Any = Path if default is None else type(default[0] if rule.get("many") else default)
+    shown = " ".join(map(str, default)) if rule.get("many") else "none" if default is None else default
+    if option.name == "train":
+        shown = "the sample set"
+    action: Any = "extend" if rule.get("many") else "store"
+    parser.add_argument(
+        flag, type=kind, action=action, nargs="+" if rule.get("many") else None, choices=rule.get("choices"),
+        help=f"{rule['help']} (default: {shown})", metavar=None if rule.get("choices") else option.name.upper(),
+    )  # fmt: skip
+
+
+def _check(option: Field[Any], value: Any) -> None:
+    if "low" not in option.metadata:
+        return
+    low, high = option.metadata["low"], option.metadata["high"]
+    for number in value if isinstance(value, tuple) else (value,):
+        if not low <= number <= high:  # also false for NaN
+            flag = f"--{option.name.replace('_', '-')}"
+            raise ConfigError(f"{flag} is {number}, but must be from {low:,} to {high:,}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,128 @@
+"""`python -m training.run`: labelled texts in, a checkpoint out."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from nlp_app.checkpoint import save_checkpoint
+from nlp_app.errors import ConfigError, DataError, run_command
+from nlp_app.folder import publish, repair
+from nlp_app.model import TextClassifier
+from training import report
+from training.fit import REFIT, SELECTION, Run, refit, select, validate
+from training.interrupt import Interrupted, stop_request
+from training.learner import Learner
+from training.options import Options, parse_options
+from training.output import check_output, work_on
+from training.prepare import Prepared, prepare, read
+from training.state import RunState, StateStore
+
+INTERRUPTED = "interrupted by the user"
+
+
+def main() -> int:
+    """Train as the command line says; gives the exit code."""
+    options = parse_options(sys.argv[1:])
+    console = Console(highlight=False, soft_wrap=True)
+    repair(options.output)
+    check_output(options)
+    options.torch_device()
+    prepared = prepare(options, console)
+    with work_on(options) as work, stop_request() as stop:
+        store = StateStore(work=work)
+        run = Run(state=first_state(options, prepared, store), store=store, stop=stop, console=console)
+        module = train(options, prepared, run)
+        finish(options, prepared, run, module, work)
+    return 0
+
+
+def first_state(options: Options, prepared: Prepared, store: StateStore) -> RunState:
+    """Where to begin: at the start, or with --resume where the interrupted run was.
+
+    Raises:
+        ConfigError: the interrupted run had other options or other data.
+    """
+    fingerprint = options.fingerprint() | {"data": prepared.digest}
+    state = store.load() if options.resume else None
+    if state is None:
+        state = RunState(fingerprint=fingerprint)
+        store.save(state, {})
+    for name, value in fingerprint.items():
+        if state.fingerprint.get(name) != value:
+            was = f"was {state.fingerprint.get(name)!r} in the interrupted run and is {value!r} now"
+            raise ConfigError(f"--resume: {name} {was}: give the same again, or start over with --overwrite")
+    return state
+
+
+def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
+    """Both phases, or what is left of them; gives the best module, in eval mode on the CPU.
+
+    Where the user stops it, that is the best of the selection so far.
+    """
+    learner = new_learner(options, prepared)
+    try:
+        if run.state.phase == SELECTION:
+            run.restore(learner)
+            select(run, learner, prepared.train, prepared.validation, patience=options.patience)
+            if not wants_refit(options):
+                return best_module(prepared, run)
+            run.state.begin(REFIT)
+        rows = prepared.train + prepared.validation
+        learner = new_learner(options, prepared)
+        run.restore(learner)
+        refit(run, learner, rows)
+        return learner.averaged.cpu()
+    except Interrupted:
+        run.state.stopped_because = INTERRUPTED
+        if run.state.best_epoch:
+            return best_module(prepared, run)
+        run.state.scores.append(validate(learner.averaged, prepared.validation))  # of an epoch that is not whole
+        return learner.averaged.cpu()
+
+
+def new_learner(options: Options, prepared: Prepared) -> Learner:
+    """A learner with an untrained module."""
+    module = prepared.new_module(options.seed)
+    return Learner(module=module, recipe=options.recipe, device=options.torch_device())
+
+
+def wants_refit(options: Options) -> bool:
+    """Whether to train again on all rows: by default where the validation part was taken from the training file."""
+    return options.refit == "always" or (options.refit == "auto" and options.validation is None)
+
+
+def best_module(prepared: Prepared, run: Run) -> TextClassifier:
+    """The module of the best epoch."""
+    module = TextClassifier(config=prepared.config)
+    module.load_state_dict(run.store.tensors("best"))
+    return module.eval()
+
+
+def finish(options: Options, prepared: Prepared, run: Run, module: TextClassifier, work: Path) -> None:
+    """Measure, save, publish, tell.
+
+    Raises:
+        DataError: the test file cannot be used; the checkpoint is published all the same.
+    """
+    interrupted = run.state.stopped_because == INTERRUPTED
+    selected = best_module(prepared, run) if run.state.best_epoch else module
+    part, confusion = "validation", report.validation_confusion(selected, prepared.validation)
+    test, failure = None, None
+    if options.test is not None and not interrupted:
+        try:
+            examples = read(options.test, options)
+            test, confusion = report.test_scores(module, prepared.tokenizer, examples)
+            part = "test"
+        except DataError as error:
+            failure = error
+    metrics = report.metrics(prepared, run.state, module, test, seed=options.seed)
+    save_checkpoint(work, module=module, tokenizer=prepared.tokenizer, trained=report.trained(options), metrics=metrics)
+    publish(options.output, keep_resume=interrupted)
+    report.print_last_screen(run.console, metrics, confusion, part, options.output)
+    if failure is not None:
+        raise DataError(f"the model was saved in {options.output}, but not tested: {failure}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,103 @@
+"""The state of a run on disk, from which --resume goes on: tensors as safetensors, the rest JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from nlp_app.errors import OutputError
+from nlp_app.folder import RESUME, write_file
+
+STATE = "state.json"
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """How far a run has come; what is not here follows from the options and the data."""
+
+    fingerprint: dict[str, Any]
+    """The options and the digest of the data: a run goes on only with the same."""
+    phase: str = "selection"
+    """"selection" while the number of epochs is looked for, "refit" while all rows are trained on."""
+    epoch: int = 0
+    """Epochs of this phase that are done."""
+    learner: dict[str, Any] = field(default_factory=dict)
+    """What Learner.values gave after the last whole epoch."""
+    seconds: float = 0.0
+    """Spent in training, over all sittings."""
+    texts_seen: int = 0
+    scores: list[dict[str, float]] = field(default_factory=list)
+    """Validation loss, accuracy and macro F1 of each epoch of the selection."""
+    stopped_because: str = ""
+    """Why the selection ended; empty while it goes on."""
+    best_epoch: int = 0
+
+    def begin(self, phase: str) -> None:
+        """Start a phase from its first step."""
+        self.phase, self.epoch, self.learner = phase, 0, {}
+
+    @property
+    def best_scores(self) -> dict[str, float]:
+        """The validation scores of the best epoch, or of the last where no epoch is best."""
+        return self.scores[self.best_epoch - 1]
+
+
+class StateStore:
+    """Saves and loads RunState with its tensors in DIR.partial/resume, so that a crash leaves the old or the new."""
+
+    def __init__(self, *, work: Path) -> None:
+        self._folder = work / RESUME
+
+    def save(self, state: RunState, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write tensors under names of this epoch, then the state that points to them, then remove the old ones.
+
+        Args:
+            state: where the run is.
+            tensors: named sets of tensors; those of a set that is not given stay what they were.
+        """
+        self._folder.mkdir(exist_ok=True)
+        files = {**self._files(), **{name: f"{name}-{state.phase}-{state.epoch}.safetensors" for name in tensors}}
+        for name, values in tensors.items():
+            data = safetensors.torch.save({key: value.contiguous().cpu() for key, value in values.items()})
+            write_file(self._folder / files[name], data)
+        write_file(self._folder / STATE, json.dumps({"state": asdict(state), "files": files}).encode())
+        for path in self._folder.iterdir():
+            if path.name not in (STATE, *files.values()):
+                path.unlink()
+
+    def load(self) -> RunState | None:
+        """The saved state, or None where there is none.
+
+        Raises:
+            OutputError: it was edited or is of another version of this program.
+        """
+        try:
+            return RunState(**json.loads((self._folder / STATE).read_bytes())["state"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"{self._folder / STATE} cannot be used ({error}): start over with --overwrite") from None
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """A set of tensors of the saved state.
+
+        Raises:
+            OutputError: its file is missing or broken.
+        """
+        path = self._folder / self._files().get(name, f"{name}.safetensors")
+        try:
+            return safetensors.torch.load(path.read_bytes())
+        except (OSError, SafetensorError, ValueError) as error:
+            raise OutputError(f"{path} cannot be used ({error}): start over with --overwrite") from None
+
+    def _files(self) -> dict[str, str]:
+        try:
+            files: dict[str, str] = json.loads((self._folder / STATE).read_bytes())["files"]
+        except FileNotFoundError:
+            return {}
+        return files
