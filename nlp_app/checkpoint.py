@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -90,14 +91,14 @@ def save_checkpoint(
     return version
 
 
-def load_checkpoint(folder: Path, *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Checkpoint:
     """Load a checkpoint, strictly: what is not exactly what was saved is refused.
 
     Every file is read once; what was checked is what is used, whatever happens to the folder afterwards.
 
     Args:
         folder: the checkpoint.
-        device: where the module goes.
+        device: where the module goes; the CPU where none is given.
 
     Raises:
         CheckpointError: a file is missing or changed, or the parts do not fit each other.
@@ -120,7 +121,13 @@ def load_checkpoint(folder: Path, *, device: str = "cpu") -> Checkpoint:
     except CheckpointError as error:
         raise CheckpointError(f"{folder} does not answer its golden inputs: {error}; {REMEDY}") from None
     metrics = _metrics(folder, version)
-    return Checkpoint(module=module.to(device), tokenizer=tokenizer, version=version, trained=trained, metrics=metrics)
+    return Checkpoint(
+        module=module.to(device or torch.device("cpu")),
+        tokenizer=tokenizer,
+        version=version,
+        trained=trained,
+        metrics=metrics,
+    )
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -114,7 +114,9 @@ def _records(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tuple
 
 
 def _raise_csv(fault: str, path: Path, start: int, line: int) -> NoReturn:
-    if "end of data" in fault or "field limit" in fault:
+    if "field limit" in fault:
+        reason = f"a text is longer than {MAX_CHARACTERS:,} characters: shorten it, or close a quote that was left open"
+    elif "end of data" in fault:
         reason = "a quote is opened in this row and never closed: close it"
     else:
         place = "" if line == start else f", on line {line},"

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 
 from nlp_app.checkpoint import Checkpoint, load_checkpoint
+from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, TokenizerError
 from nlp_app.scoring import score
 
@@ -56,10 +57,15 @@ class Predictor:
     def load(cls, folder: Path | str, *, device: str = "cpu") -> Self:
         """Load a checkpoint folder.
 
+        Args:
+            folder: the checkpoint.
+            device: cpu, cuda, cuda:1 …, or auto.
+
         Raises:
             CheckpointError: the folder is not whole.
+            ConfigError: the device is not there.
         """
-        return cls(checkpoint=load_checkpoint(Path(folder), device=device))
+        return cls(checkpoint=load_checkpoint(Path(folder), device=find_device(device)))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -28,7 +28,8 @@ def too_large(max_bytes: int) -> Refused:
 def malformed(error: ValidationError) -> Refused:
     """A body that is not JSON, or not a PredictRequest."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    worst = max(details, key=lambda detail: len(detail["loc"]))  # of a union's errors, the one that got furthest
+    # Of a union's errors the one that got furthest; where all stopped at once, the last, which is that of the list.
+    worst = max(reversed(details), key=lambda detail: (detail["type"] == "missing", len(detail["loc"])))
     if worst["type"] == "json_invalid":
         return Refused(400, f"the body is not JSON: {worst['msg'].removeprefix('Invalid JSON: ')}")
     return Refused(422, f"{_where(worst['loc'])}: {_RULES.get(worst['type'], worst['msg'])}")

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from nlp_app.checkpoint import save_checkpoint
 from nlp_app.config import ModelConfig
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import Tokenizer
+
+settings.register_profile("no deadline", deadline=None)  # no test times anything
+settings.load_profile("no deadline")
 
 LABELS = ("cold", "warm", "hot")
 TEXTS = [

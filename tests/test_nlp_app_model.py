@@ -105,9 +105,10 @@ def test_batch_norm_needs_two_tokens() -> None:
 
 def test_a_block_worked_out_by_hand() -> None:
     block = ConvBlock(in_channels=1, num_filters=1, kernel_sizes=(1, 2)).eval()
+    one, two = block.convolutions.parameters()
     with torch.no_grad():
-        block.convolutions[0].weight.copy_(torch.tensor([[[2.0]]]))
-        block.convolutions[1].weight.copy_(torch.tensor([[[1.0, -1.0]]]))  # the token before minus the token
+        one.copy_(torch.tensor([[[2.0]]]))
+        two.copy_(torch.tensor([[[1.0, -1.0]]]))  # the token before minus the token
     x = torch.tensor([[[1.0, 5.0, 2.0, 0.0]]])
     mask = torch.tensor([[True, True, True, False]])
     norm = block.norm[0]

@@ -5,8 +5,6 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nlp_app.errors import ConfigError
 from nlp_app.tokenizer import KINDS
 from training.learner import Recipe
@@ -77,22 +75,6 @@ class Options:
         """What a resumed run must have in common with the interrupted one, as JSON values."""
         binding = {option.name for option in fields(self) if not option.metadata["free"]}
         return {name: _plain(value) for name, value in asdict(self).items() if name in binding}
-
-    def torch_device(self) -> torch.device:
-        """The device to train on.
-
-        Raises:
-            ConfigError: it is unknown or not there.
-        """
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ConfigError(f"--device {self.device} cannot be used here ({reason}): try --device auto") from None
-        return device
 
 
 def parse_options(arguments: list[str]) -> Options:

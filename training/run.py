@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nlp_app.checkpoint import save_checkpoint
+from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, DataError, run_command
 from nlp_app.folder import publish, repair
 from nlp_app.model import TextClassifier
@@ -27,7 +28,7 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     repair(options.output)
     check_output(options)
-    options.torch_device()
+    find_device(options.device)
     prepared = prepare(options, console)
     with work_on(options) as work, stop_request() as stop:
         store = StateStore(work=work)
@@ -84,7 +85,7 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
 def new_learner(options: Options, prepared: Prepared) -> Learner:
     """A learner with an untrained module."""
     module = prepared.new_module(options.seed)
-    return Learner(module=module, recipe=options.recipe, device=options.torch_device())
+    return Learner(module=module, recipe=options.recipe, device=find_device(options.device))
 
 
 def wants_refit(options: Options) -> bool:

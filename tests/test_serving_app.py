@@ -1,0 +1,293 @@
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from nlp_app import Predictor
+from nlp_app.errors import CheckpointError, NlpAppError
+from serving import Settings, create_app
+from serving.inference import Inference
+from tests.conftest import LABELS, TEXTS
+
+
+def settings(checkpoint: Path, **values: Any) -> Settings:
+    return Settings(checkpoint=checkpoint, **values)
+
+
+def wait_until_loaded(client: TestClient) -> None:
+    while client.get("/health/ready").status_code == 503:
+        assert client.app.state.inference.failure is None  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def client(shared_checkpoint: Path) -> Iterator[TestClient]:
+    limits = {"max_inputs": 8, "max_characters": 500, "max_body_bytes": 4000}
+    with TestClient(create_app(settings(shared_checkpoint, **limits))) as client:
+        wait_until_loaded(client)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def weather(shared_checkpoint: Path) -> Predictor:
+    return Predictor.load(shared_checkpoint)
+
+
+def post(client: TestClient, body: bytes | str, **headers: str) -> Response:
+    content = body if isinstance(body, bytes) else body.encode()
+    return client.post("/predict", content=content, headers={"Content-Type": "application/json", **headers})
+
+
+def detail(response: Response, status: int) -> str:
+    assert response.status_code == status, response.text
+    assert set(response.json()) == {"detail"}
+    found: str = response.json()["detail"]
+    assert "\n" not in found
+    return found
+
+
+def test_answers_one_text(client: TestClient, weather: Predictor) -> None:
+    (expected,) = weather.predict(["ice and snow"])
+    body = client.post("/predict", json={"inputs": "ice and snow"}).json()
+    assert body == {
+        "predictions": [expected.to_json()],
+        "model": {"name": "weather", "version": weather.checkpoint.version},
+    }
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 99])
+def test_answers_a_list_in_order(client: TestClient, weather: Predictor, top_k: int) -> None:
+    answers = client.post("/predict", json={"inputs": TEXTS, "top_k": top_k}).json()["predictions"]
+    for answer, expected in zip(answers, weather.predict(TEXTS, top_k), strict=True):
+        assert answer["label"] == expected.label
+        assert answer["score"] == pytest.approx(expected.score, abs=1e-5)
+        assert [item["label"] for item in answer["scores"]] == [item.label for item in expected.scores]
+
+
+def test_answers_blank_texts_and_empty_lists(client: TestClient) -> None:
+    assert client.post("/predict", json={"inputs": ""}).json()["predictions"][0]["label"] in LABELS
+    assert client.post("/predict", json={"inputs": []}).json()["predictions"] == []
+
+
+def test_says_where_a_text_was_cut(client: TestClient) -> None:
+    cut, whole = client.post("/predict", json={"inputs": ["snow " * 40, "snow"]}).json()["predictions"]
+    assert cut["truncated"] is True
+    assert "truncated" not in whole
+
+
+def test_labels_may_hold_any_character(tmp_path: Path) -> None:
+    from tests.conftest import write_checkpoint
+
+    checkpoint = write_checkpoint(tmp_path / "m", labels=("日本", 'a "quote"', "\u2028"))
+    with TestClient(create_app(settings(checkpoint))) as client:
+        wait_until_loaded(client)
+        scores = client.post("/predict", json={"inputs": "x", "top_k": 3}).json()["predictions"][0]["scores"]
+    assert {item["label"] for item in scores} == {"日本", 'a "quote"', "\u2028"}
+
+
+def test_health_and_info(client: TestClient, weather: Predictor) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready"}
+    info = client.get("/info").json()
+    assert info["model"] == {"name": "weather", "version": weather.checkpoint.version}
+    assert info["labels"] == list(LABELS)
+    assert info["limits"] == {"max_inputs": 8, "max_characters": 500, "max_body_bytes": 4000, "max_length": 32}
+    assert info["metrics"] == weather.checkpoint.metrics
+    assert {"nlp_app", "python", "torch", "tokenizers", "fastapi"} <= set(info["versions"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ("not json", 400, "the body is not JSON"),
+        ("", 400, "the body is not JSON"),
+        (b'{"inputs": "\xff"}', 400, "the body is not JSON"),
+        (b'\xff\xfe{"inputs": 1}', 400, "the body is not JSON"),
+        ('{"inputs": "x"', 400, "the body is not JSON"),
+        ('{"inputs": "\\ud800"}', 400, "the body is not JSON"),
+        ('{"inputs": ["ok", "\\udc00 tail"]}', 400, "the body is not JSON"),
+        ("[" * 2000, 400, "the body is not JSON: recursion limit exceeded"),
+        ('{"inputs": ' + "[" * 1500 + "]" * 1500 + "}", 400, "the body is not JSON: recursion limit exceeded"),
+        ('{"inputs": "x", "top_k": NaN}', 422, "top_k: must be a whole number"),
+        ('{"inputs": "x", "top_k": Infinity}', 422, "top_k: must be a whole number"),
+        ('{"inputs": NaN}', 422, "inputs: must be a string or a list of strings"),
+        ('{"inputs": "x", "top_k": 0}', 422, "top_k: must be 1 or more"),
+        ('{"inputs": "x", "top_k": 1.5}', 422, "top_k: must be a whole number"),
+        ('{"inputs": "x", "top_k": "2"}', 422, "top_k: must be a whole number"),
+        ('{"inputs": "x", "top_k": true}', 422, "top_k: must be a whole number"),
+        ('{"inputs": "x", "top_k": 1e400}', 422, "top_k: must be a whole number"),
+        ('{"inputs": 3}', 422, "inputs: must be a string or a list of strings"),
+        ('{"inputs": null}', 422, "inputs: must be a string or a list of strings"),
+        ('{"inputs": {"a": 1}}', 422, "inputs: must be a string or a list of strings"),
+        ('{"inputs": ["a", 3]}', 422, "inputs[1]: must be a string"),
+        ('{"inputs": ["a", ["b"]]}', 422, "inputs[1]: must be a string"),
+        ('{"text": "x"}', 422, "inputs: is missing"),
+        ("{}", 422, "inputs: is missing"),
+        ('{"inputs": "x", "topk": 3}', 422, "topk: is not a field of this request: the fields are inputs and top_k"),
+        ("[]", 422, 'the body: must be an object such as {"inputs": "a text"}'),
+        ("null", 422, "the body: must be an object"),
+        ('"x"', 422, "the body: must be an object"),
+        ("NaN", 422, "the body: must be an object"),
+        (json.dumps({"inputs": ["x"] * 9}), 422, "inputs: there are 9 texts, but a request may hold 8"),
+        (json.dumps({"inputs": "x" * 501}), 422, "inputs: the text has 501 characters, but may have 500"),
+        (json.dumps({"inputs": ["x", "y" * 501]}), 422, "inputs[1]: the text has 501 characters, but may have 500"),
+        (json.dumps({"inputs": "x" * 5000}), 413, "the body is larger than 4,000 bytes: send fewer or shorter texts"),
+    ],
+)
+def test_refuses_broken_bodies(client: TestClient, body: bytes | str, status: int, message: str) -> None:
+    assert message in detail(post(client, body), status)
+
+
+def test_a_top_k_of_400_digits_is_clamped(client: TestClient) -> None:
+    answer = post(client, '{"inputs": "x", "top_k": ' + "9" * 400 + "}")
+    assert len(answer.json()["predictions"][0]["scores"]) == len(LABELS)
+
+
+def test_a_text_with_nul_bytes_is_a_text(client: TestClient) -> None:
+    assert post(client, '{"inputs": "a\\u0000b"}').status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "send the header Content-Type: application/json"),
+        ({"Content-Type": "text/plain"}, "the content type must be application/json in UTF-8"),
+        ({"Content-Type": "application/json; charset=latin-1"}, "the content type must be application/json in UTF-8"),
+        ({"Content-Encoding": "gzip"}, "the body is compressed: send it as it is, without Content-Encoding"),
+    ],
+)
+def test_refuses_other_types_and_encodings(client: TestClient, headers: dict[str, str], message: str) -> None:
+    assert message in detail(post(client, '{"inputs": "x"}', **headers), 415)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "Application/JSON", 'application/json;charset="UTF-8"']
+)
+def test_takes_json_however_it_is_spelt(client: TestClient, kind: str) -> None:
+    assert post(client, '{"inputs": "x"}', **{"Content-Type": kind}).status_code == 200
+
+
+def test_refuses_a_body_of_10_mb_however_it_is_sent(client: TestClient) -> None:
+    chunk = b"x" * 1_000_000
+    declared = client.post("/predict", content=chunk * 10, headers={"Content-Type": "application/json"})
+    assert "the body is larger than 4,000 bytes" in detail(declared, 413)
+    pieces = client.post("/predict", content=iter([chunk] * 10), headers={"Content-Type": "application/json"})
+    assert "the body is larger than 4,000 bytes" in detail(pieces, 413)
+
+
+def test_an_unknown_path_or_method_is_a_404_or_405(client: TestClient) -> None:
+    assert detail(client.get("/nothing"), 404) == "Not Found"
+    assert detail(client.get("/predict"), 405) == "Method Not Allowed"
+
+
+def test_openapi_tells_the_request_the_answers_and_examples(client: TestClient) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert set(body["properties"]) == {"inputs", "top_k"}
+    assert {"inputs": "where is my parcel?"} in body["examples"]
+    assert {"200", "400", "413", "415", "422", "503"} <= set(operation["responses"])
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["PredictResponse"]
+    assert schema["examples"][0]["predictions"][0]["label"] == "order_status"
+
+
+def test_docs_load_nothing_from_another_host(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "https://" not in page
+    script = next(part for part in page.split('"') if part.endswith("swagger-ui-bundle.js"))
+    assert client.get(script).status_code == 200
+
+
+class SlowInference(Inference):
+    """Loads when it is told to."""
+
+    go = threading.Event()
+
+    def _load(self) -> Predictor:
+        self.go.wait()
+        return super()._load()
+
+
+def test_is_live_but_not_ready_while_the_model_loads(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SlowInference.go = threading.Event()
+    monkeypatch.setattr("serving.app.Inference", SlowInference)
+    with TestClient(create_app(settings(shared_checkpoint))) as client:
+        assert client.get("/health/live").status_code == 200
+        for response in (
+            client.get("/health/ready"),
+            client.get("/info"),
+            client.post("/predict", json={"inputs": "x"}),
+        ):
+            assert detail(response, 503) == "the model is still loading: ask again in a second"
+            assert response.headers["Retry-After"] == "1"
+        SlowInference.go.set()
+        wait_until_loaded(client)
+        assert client.post("/predict", json={"inputs": "x"}).status_code == 200
+
+
+def test_is_never_ready_where_the_golden_inputs_are_answered_wrongly(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object) -> None:
+        raise CheckpointError("another answer")
+
+    monkeypatch.setattr("nlp_app.checkpoint.check_golden", wrong)
+    failures: list[NlpAppError] = []
+    with TestClient(create_app(settings(checkpoint), on_failure=failures.append)) as client:
+        while not failures:
+            assert client.get("/health/ready").status_code == 503
+        assert "does not answer its golden inputs" in detail(client.get("/health/ready"), 503)
+        assert client.get("/health/live").status_code == 200
+
+
+def test_inference_never_runs_on_the_event_loop(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the model is busy the loop answers others, and the model's thread is not the loop's."""
+    threads: set[str] = set()
+    predict = Predictor.predict
+
+    def watched(self: Predictor, texts: Any, top_k: int = 1) -> Any:
+        threads.add(threading.current_thread().name)
+        return predict(self, texts, top_k)
+
+    monkeypatch.setattr(Predictor, "predict", watched)
+    with TestClient(create_app(settings(shared_checkpoint))) as client:
+        wait_until_loaded(client)
+        client.post("/predict", json={"inputs": "x"})
+    assert len(threads) == 1
+    assert next(iter(threads)).startswith("inference")
+
+
+def test_the_loop_answers_while_the_model_computes(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, done = threading.Event(), threading.Event()
+
+    def stuck(self: Predictor, texts: Any, top_k: int = 1) -> Any:
+        busy.set()
+        done.wait()
+        return []
+
+    with TestClient(create_app(settings(shared_checkpoint))) as client:
+        wait_until_loaded(client)
+        monkeypatch.setattr(Predictor, "predict", stuck)
+        caller = threading.Thread(target=lambda: client.post("/predict", json={"inputs": "x"}))
+        caller.start()
+        busy.wait()
+        assert client.get("/health/live").status_code == 200
+        done.set()
+        caller.join()
+
+
+def test_building_an_app_reads_nothing(tmp_path: Path) -> None:
+    create_app(settings(tmp_path / "absent"))
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, shared_checkpoint: Path) -> None:
+    monkeypatch.setenv("NLP_APP_CHECKPOINT", str(shared_checkpoint))
+    monkeypatch.setenv("NLP_APP_NAME", "forecast")
+    monkeypatch.setenv("NLP_APP_MAX_INPUTS", "2")
+    with TestClient(create_app()) as client:
+        wait_until_loaded(client)
+        assert client.post("/predict", json={"inputs": ["x", "y"]}).json()["model"]["name"] == "forecast"
+        assert client.post("/predict", json={"inputs": ["x", "y", "z"]}).status_code == 422
