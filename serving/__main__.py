@@ -62,16 +62,12 @@ def listen(settings: Settings) -> socket.socket:
         OutputError: the address cannot be had, most often because the port is taken.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
         raise OutputError(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port or --host"
         ) from None
-    return listening
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The server's settings: from flags, else from the environment (prefix NLP_APP_), else the defaults here."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,7 +23,7 @@ class Settings(BaseSettings):
     max_inputs: int = Field(1024, ge=1, description="texts in one request")
     max_characters: int = Field(MAX_CHARACTERS, ge=1, description="characters in one text")
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1, description="bytes in one request's body")
-    log_level: str = Field("info", description="critical, error, warning, info or debug")
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")
 
     @property
     def model_name(self) -> str:

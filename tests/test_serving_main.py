@@ -1,0 +1,100 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from nlp_app import Predictor
+from serving.__main__ import main
+from tests.conftest import ROOT, TEXTS, Refused
+
+
+@contextmanager
+def server(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address."""
+    program = [sys.executable, "-m", "serving", "--port", "0", "--log-level", "warning", *map(str, arguments)]
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment}
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"http://[\d.:]+", line)
+            assert found, line
+            yield process, found[0]
+        finally:
+            process.kill()
+
+
+def call(address: str, body: object | None = None) -> tuple[int, dict[str, object]]:
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(address, data, {"Content-Type": "application/json"})) as response:
+            return response.status, json.load(response)
+    except HTTPError as error:
+        return error.code, json.load(error)
+
+
+def wait_until_ready(address: str) -> None:
+    while call(f"{address}/health/ready")[0] != 200:
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serves_until_it_is_told_to_stop_then_exits_with_0(shared_checkpoint: Path, number: signal.Signals) -> None:
+    expected = Predictor.load(shared_checkpoint).predict(TEXTS)
+    with server("--checkpoint", shared_checkpoint) as (process, address):
+        wait_until_ready(address)
+        status, answer = call(f"{address}/predict", {"inputs": TEXTS})
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert status == 200
+    assert answer["predictions"] == [prediction.to_json() for prediction in expected]
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_checkpoint_that_cannot_be_loaded_ends_the_server_with_one_sentence(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    with server("--checkpoint", checkpoint) as (process, _):
+        _, errors = process.communicate()
+    assert process.returncode == 2
+    assert re.fullmatch(r"error: .*weather has no config.json, which every checkpoint has: .*\n", errors)
+
+
+def test_refuses_a_port_that_is_taken(shared_checkpoint: Path, refused: Refused) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = refused(main, "--checkpoint", shared_checkpoint, "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use): choose another --port" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--checkpoint (or NLP_APP_CHECKPOINT) is not given"),
+        (
+            ["--checkpoint", "x", "--port", "many"],
+            "--port (or NLP_APP_PORT) is 'many': Input should be a valid integer",
+        ),
+        (["--checkpoint", "x", "--port", "70000"], "--port (or NLP_APP_PORT) is '70000': Input should be less than"),
+        (["--checkpoint", "x", "--max-inputs", "0"], "--max-inputs (or NLP_APP_MAX_INPUTS) is '0'"),
+        (["--checkpoint", "x", "--log-level", "loud"], "--log-level (or NLP_APP_LOG_LEVEL) is 'loud'"),
+        (["--checkpoint", "x", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:8000"),
+    ],
+)
+def test_refuses_settings_that_break_a_rule(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.delenv("NLP_APP_CHECKPOINT", raising=False)
+    assert message in refused(main, *arguments)
