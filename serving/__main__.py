@@ -65,8 +65,9 @@ def listen(settings: Settings) -> socket.socket:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
         raise OutputError(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose another --port or --host"
+            f"cannot listen on {settings.host}:{settings.port} ({reason}): choose another --port or --host"
         ) from None
 
 
