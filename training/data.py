@@ -127,19 +127,18 @@ def split(examples: Examples, *, share: float, seed: int) -> tuple[Examples, Exa
     by_label: dict[str, list[int]] = defaultdict(list)
     for row, label in enumerate(examples.labels):
         by_label[label].append(row)
+    shared = sorted(label for label, rows in by_label.items() if len(rows) > 1)
+    if not shared:
+        raise DataError(f"{examples.path}: every label has one text only: give at least one label a second text")
     held: set[int] = set()
-    owed = 0.0  # what rounding down took from the labels so far, given back to a later one
-    for label in draw.sample(sorted(by_label), len(by_label)):
-        rows = by_label[label]
-        owed += share * len(rows)
-        count = min(round(owed), len(rows) - 1)
+    owed = 0.0  # what rounding took from the labels so far, given back by a later one
+    for label in draw.sample(shared, len(shared)):
+        owed += share * len(by_label[label])
+        count = max(0, min(round(owed), len(by_label[label]) - 1))
         owed -= count
-        held.update(draw.sample(rows, max(0, count)))
+        held.update(draw.sample(by_label[label], count))
     if not held:
-        label = max(sorted(by_label), key=lambda name: len(by_label[name]))
-        if len(by_label[label]) < 2:
-            raise DataError(f"{examples.path}: every label has one text only: give at least one label a second text")
-        held.add(draw.choice(by_label[label]))
+        held.add(draw.choice(by_label[max(shared, key=lambda label: len(by_label[label]))]))
     return examples.take([row for row in range(len(examples)) if row not in held]), examples.take(sorted(held))
 
 
