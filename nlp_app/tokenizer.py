@@ -1,7 +1,7 @@
 """Text to ids: the only encoding and the only padding of the project, for training and serving alike."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tokenizers
@@ -13,6 +13,7 @@ from nlp_app.errors import ConfigError, TokenizerError
 PAD_ID, UNK_ID = 0, 1
 SPECIAL_TOKENS = ["[PAD]", "[UNK]"]
 KINDS = ("words", "subwords")
+WORD_START = "▁"
 
 # A token is one letter of a script that is written without spaces, or a run of letters, marks and digits,
 # or one symbol: an emoji, a comma.
@@ -152,14 +153,23 @@ def padded_length(length: int) -> int:
 def _untrained(kind: str, vocab_size: int, min_frequency: int) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
     if kind not in KINDS:
         raise ConfigError(f"tokenizer is {kind!r}, but must be one of {', '.join(KINDS)}")
-    unk = SPECIAL_TOKENS[UNK_ID]
-    model = models.WordLevel(unk_token=unk) if kind == "words" else models.BPE(unk_token=unk, fuse_unk=True)
-    make = trainers.WordLevelTrainer if kind == "words" else trainers.BpeTrainer
-    backend = tokenizers.Tokenizer(model)
-    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    words = pre_tokenizers.Split(Regex(TOKEN_PATTERN), "removed", invert=True)
-    backend.pre_tokenizer = words
-    trainer = make(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
-    )
+    limits: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "min_frequency": min_frequency,
+        "special_tokens": SPECIAL_TOKENS,
+    }
+    clean = [normalizers.NFKC(), normalizers.Lowercase()]
+    if kind == "words":
+        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=SPECIAL_TOKENS[UNK_ID]))
+        trainer: trainers.Trainer = trainers.WordLevelTrainer(show_progress=False, **limits)
+        pattern = TOKEN_PATTERN
+    else:
+        # The start of a word is marked by hand: with the library's own marks its trainer's result changes from run
+        # to run, since it numbers the marked letters in the order of a hash.
+        backend = tokenizers.Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[UNK_ID], fuse_unk=True))
+        trainer = trainers.BpeTrainer(show_progress=False, **limits)
+        clean += [normalizers.Strip(), normalizers.Replace(Regex(r"\s+|^(?=\S)"), f" {WORD_START}")]
+        pattern = "|".join(f"{WORD_START}?{part}" for part in TOKEN_PATTERN.split("|"))
+    backend.normalizer = normalizers.Sequence(clean)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
     return backend, trainer

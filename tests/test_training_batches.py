@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_app.tokenizer import PAD_ID
+from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
+from tests.test_training_data import examples
+from training.batches import BATCHES_PER_POOL, Dataset, epoch_batches
+
+LENGTHS = st.lists(st.integers(1, 50), min_size=2, max_size=200)
+
+
+@given(LENGTHS, st.integers(2, 20), st.integers(0, 3), st.integers(1, 3))
+def test_an_epoch_takes_every_row_once_and_never_one_alone(
+    lengths: list[int], batch_size: int, seed: int, epoch: int
+) -> None:
+    batches = epoch_batches(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert all(2 <= len(rows) <= batch_size + 1 for rows in batches)
+    again = epoch_batches(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+    assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    orders = [
+        np.concatenate(epoch_batches([5] * 50, batch_size=8, seed=seed, epoch=epoch)).tolist()
+        for seed, epoch in ((0, 1), (0, 2), (1, 1))
+    ]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_batches_hold_texts_of_like_length_but_not_the_same_texts_each_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 4 * 8 * BATCHES_PER_POOL)
+    epochs = [epoch_batches(lengths.tolist(), batch_size=8, seed=0, epoch=epoch) for epoch in (1, 2)]
+    spread = np.mean([np.ptp(lengths[rows]) for rows in epochs[0]])
+    assert spread < 0.2 * np.ptp(lengths)
+    means = [lengths[rows].mean() for rows in epochs[0]]
+    assert means != sorted(means)
+    assert {frozenset(rows.tolist()) for rows in epochs[0]}.isdisjoint(frozenset(rows.tolist()) for rows in epochs[1])
+
+
+def test_a_dataset_pads_and_places_its_labels() -> None:
+    tokenizer = make_tokenizer()
+    data = Dataset.of(examples(ROW_LABELS, TEXTS), tokenizer=tokenizer, labels=LABELS, max_length=6)
+    input_ids, targets = data.batch(np.array([4, 1]))
+    assert input_ids.tolist() == tokenizer.encode_batch([TEXTS[4], TEXTS[1]], max_length=6).tolist()
+    assert targets.tolist() == [2, 0]
+    assert (input_ids[:, 6:] == PAD_ID).all()
+
+
+def test_datasets_add_up() -> None:
+    one = Dataset.of(examples(ROW_LABELS, TEXTS), tokenizer=make_tokenizer(), labels=LABELS, max_length=6)
+    assert len(one + one) == 2 * len(one)
+    assert (one + one).targets.tolist() == [*one.targets.tolist(), *one.targets.tolist()]
+
+
+def test_a_label_that_is_not_a_class_is_a_bug_of_the_caller() -> None:
+    with pytest.raises(KeyError):
+        Dataset.of(examples(["mild"]), tokenizer=make_tokenizer(), labels=LABELS, max_length=6)
