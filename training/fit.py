@@ -56,6 +56,7 @@ def select(run: Run, learner: Learner, train: Dataset, validation: Dataset, *, p
             run.store.save(state, {"learner": learner.tensors(), **best})
             watch.epoch(loss, state.scores[-1])
     if not state.best_epoch:
+        run.store.remove()  # nothing to go on from
         raise ConfigError("the loss was not a number in any epoch: lower --learning-rate")
 
 

@@ -1,5 +1,6 @@
 """`python -m training.run`: labelled texts in, a checkpoint out."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -78,7 +79,10 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
         run.state.stopped_because = INTERRUPTED
         if run.state.best_epoch:
             return best_module(prepared, run)
-        run.state.scores.append(validate(learner.averaged, prepared.validation))  # of an epoch that is not whole
+        scores = validate(learner.averaged, prepared.validation)  # of an epoch that is not whole
+        if math.isnan(scores["loss"]):
+            raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
+        run.state.scores.append(scores)
         return learner.averaged.cpu()
 
 

@@ -1,6 +1,7 @@
 """The state of a run on disk, from which --resume goes on: tensors as safetensors, the rest JSON."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,6 +95,10 @@ class StateStore:
             return safetensors.torch.load(path.read_bytes())
         except (OSError, SafetensorError, ValueError) as error:
             raise OutputError(f"{path} cannot be used ({error}): start over with --overwrite") from None
+
+    def remove(self) -> None:
+        """Forget the state."""
+        shutil.rmtree(self._folder)
 
     def _files(self) -> dict[str, str]:
         try:

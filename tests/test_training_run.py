@@ -1,0 +1,520 @@
+import errno
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from nlp_app import Predictor, folder
+from nlp_app.checkpoint import load_checkpoint
+from nlp_app.folder import RESUME, work_folder
+from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
+from training import learner, run
+from training.state import STATE, StateStore
+
+SMALL = (
+    "--embedding-dim",
+    8,
+    "--num-filters",
+    4,
+    "--epochs",
+    4,
+    "--batch-size",
+    4,
+    "--validation-share",
+    0.2,
+    "--learning-rate",
+    0.02,
+)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "weather"
+
+
+@pytest.fixture
+def train_main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`python -m training.run` in this process."""
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["run", *map(str, (*SMALL, *arguments))])
+        return run.main()
+
+    return call
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def weights(checkpoint: Path) -> bytes:
+    return (checkpoint / "model.safetensors").read_bytes()
+
+
+def metrics(checkpoint: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((checkpoint / "metrics.json").read_bytes())
+    return values
+
+
+def test_trains_and_leaves_a_checkpoint_that_answers(
+    train_main: Callable[..., int], train_csv: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_main("--train", train_csv, "--test", train_csv, "--output", output) == 0
+    assert names(output.parent) == ["weather"]
+    assert Predictor.load(output).predict(["snow and ice"])[0].label in ("cold", "warm", "hot")
+    screen = capsys.readouterr().out
+    assert "24 training and 6 validation texts, 3 labels" in screen
+    assert "selection epoch 1/4  loss" in screen
+    assert "refit epoch 1/" in screen
+    assert f"python -m serving --checkpoint {output}" in screen
+    assert "\x1b" not in screen, "plain lines where output is no terminal"
+
+
+def test_metrics_keep_their_contract(train_main: Callable[..., int], train_csv: Path, output: Path) -> None:
+    train_main("--train", train_csv, "--test", train_csv, "--output", output, "--seed", 7)
+    values = metrics(output)
+    assert {"texts", "seconds", "texts_per_s", "epochs", "best_epoch", "stopped_because"} <= set(values["train"])
+    assert {"loss", "accuracy", "macro_f1"} <= set(values["validation"])
+    assert {"texts", "accuracy", "macro_f1", "seconds", "texts_per_s"} <= set(values["test"])
+    assert {"parameters", "bytes"} <= set(values["model"])
+    assert values["model"]["bytes"] == (output / "model.safetensors").stat().st_size
+    assert values["model"]["parameters"] == sum(p.numel() for p in load_checkpoint(output).module.parameters())
+    assert values["peak_memory_mb"] > 50
+    assert values["seed"] == 7
+    assert "torch" in values["versions"]
+    assert values["train"]["texts"] == 30
+    assert 1 <= values["train"]["best_epoch"] <= values["train"]["epochs"] <= 4
+
+
+def test_without_a_test_file_test_is_null(train_main: Callable[..., int], train_csv: Path, output: Path) -> None:
+    train_main("--train", train_csv, "--output", output)
+    assert metrics(output)["test"] is None
+
+
+def test_the_users_validation_file_is_never_trained_on_unless_asked(
+    train_main: Callable[..., int], train_csv: Path, output: Path, tmp_path: Path
+) -> None:
+    validation = write_csv(tmp_path / "validation.csv", [("snow", "cold"), ("sun", "hot")])
+    common = ("--train", train_csv, "--validation", validation, "--output", output, "--overwrite")
+    train_main(*common)
+    assert (metrics(output)["train"]["texts"], metrics(output)["train"]["refit"]) == (30, False)
+    assert metrics(output)["validation"]["texts"] == 2
+    train_main(*common, "--refit", "always")
+    assert (metrics(output)["train"]["texts"], metrics(output)["train"]["refit"]) == (32, True)
+
+
+def test_one_seed_gives_the_same_version_another_seed_another(
+    train_main: Callable[..., int], train_csv: Path, output: Path
+) -> None:
+    versions = []
+    for seed in (3, 3, 4):
+        train_main("--train", train_csv, "--output", output, "--seed", seed, "--overwrite")
+        versions.append(load_checkpoint(output).version)
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_labels_survive_as_they_stand(train_main: Callable[..., int], output: Path, tmp_path: Path) -> None:
+    labels = ["01", "NA", "None", "true", "1.0", " padded ", "null", "1e3"]
+    rows = [(f"{label} words of {number}", label) for label in labels for number in range(6)]
+    train_main("--train", write_csv(tmp_path / "train.csv", rows), "--output", output)
+    assert Predictor.load(output).labels == tuple(sorted(labels))
+
+
+def test_reads_every_format_and_column_name(train_main: Callable[..., int], output: Path, tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"subject": text, "body": f"re {text}", "kind": label})
+        for text, label in zip(TEXTS * 5, ROW_LABELS * 5, strict=True)
+    ]
+    path = tmp_path / "mails.jsonl"
+    path.write_text("\n".join(lines))
+    train_main(
+        "--train",
+        path,
+        "--text-column",
+        "subject",
+        "--text-column",
+        "body",
+        "--label-column",
+        "kind",
+        "--output",
+        output,
+    )
+    trained = load_checkpoint(output).trained["options"]
+    assert trained["text_column"] == ["subject", "body"]
+    assert trained["train"] == "mails.jsonl"
+
+
+def test_warns_and_goes_on(
+    train_main: Callable[..., int], output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        *zip(TEXTS * 5, ROW_LABELS * 5, strict=True),
+        ("", "cold"),
+        ("lonely", "odd"),
+        ("sun", "Hot"),
+        ("sun", "Hot"),
+    ]
+    train_main("--train", write_csv(tmp_path / "train.csv", rows), "--output", output)
+    screen = capsys.readouterr().out
+    assert "warning: " in screen
+    assert "train.csv: dropped 1 row with blank text: line 32" in screen
+    assert "train.csv: 1 label with one text each, kept for training only: 'odd'" in screen
+    assert "differing only in case or surrounding space, kept as separate classes: 'hot' and 'Hot'" in screen
+    assert Predictor.load(output).labels == ("Hot", "cold", "hot", "odd", "warm")
+
+
+def bad(tmp_path: Path, content: str | bytes, name: str = "bad.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+GOOD = "text,label\nsnow,cold\nice,cold\nsun,hot\nfire,hot\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "bad.csv is empty: its first line must name the columns"),
+        ("text,label\n", "bad.csv holds no row"),
+        ("body,label\nx,a\n", "bad.csv has no column 'text': its columns are 'body', 'label'"),
+        ("text,label\nx,a\ny,\n", "bad.csv:3: the row has no 'label'"),
+        ('text,label\n"x,a\ny,b\n', "bad.csv:2: a quote is opened in this row and never closed"),
+        (b"text,label\n\xe9,a\n", "bad.csv:2: byte 1 of the line is 0xe9, which is not UTF-8"),
+        ("text,label\nx,a\ny,a\n", "every row has the label 'a': a classifier needs at least two labels"),
+        ("text,label\n,a\n ,b\n", "the text of every row is blank"),
+        ("text,label\nx,a\ny,b\n", "every label has one text only"),
+        (f"text,label\n{'x' * 10_000_000},a\n", "bad.csv:2: a text is longer than 1,000,000 characters"),
+    ],
+)
+def test_refuses_broken_training_files(
+    refused: Refused, output: Path, tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    assert message in refused(run.main, "--train", bad(tmp_path, content), "--output", output)
+    assert not output.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD + "x,mild\n", "bad.csv:6: the label 'mild' was never seen in training"),
+        ("text,label\n", "bad.csv holds no row"),
+        ("text\nx\n", "bad.csv has no column 'label'"),
+    ],
+)
+def test_refuses_broken_validation_files(
+    refused: Refused, output: Path, tmp_path: Path, train_csv: Path, content: str, message: str
+) -> None:
+    arguments = ("--train", train_csv, "--validation", bad(tmp_path, content), "--output", output)
+    assert message in refused(run.main, *arguments)
+    assert not output.parent.exists()
+
+
+@pytest.mark.parametrize("which", ["train", "validation", "test"])
+def test_refuses_a_missing_file_before_it_trains(
+    refused: Refused, output: Path, train_csv: Path, tmp_path: Path, which: str
+) -> None:
+    absent = tmp_path / "absent.csv"
+    message = refused(run.main, "--train", train_csv, f"--{which}", absent, "--output", output)
+    assert f"there is no file {absent}" in message
+    assert not output.parent.exists()
+
+
+def test_a_broken_test_file_loses_nothing(refused: Refused, output: Path, tmp_path: Path, train_csv: Path) -> None:
+    test = bad(tmp_path, "text,label\nx,\n")
+    message = refused(run.main, *SMALL, "--train", train_csv, "--test", test, "--output", output)
+    assert f"the model was saved in {output}, but not tested: {test}:2: the row has no 'label'" in message
+    assert metrics(output)["test"] is None
+    assert Predictor.load(output).labels == ("cold", "hot", "warm")
+
+
+def test_the_test_file_is_read_only_after_training_ended(
+    train_main: Callable[..., int], train_csv: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = tmp_path / "test.csv"
+    test.write_text("not a table yet")
+    train = run.train
+
+    def then_write(*arguments: Any) -> Any:
+        module = train(*arguments)
+        test.write_text(GOOD)
+        return module
+
+    monkeypatch.setattr(run, "train", then_write)
+    train_main("--train", train_csv, "--test", test, "--output", output)
+    assert metrics(output)["test"]["texts"] == 4
+
+
+def test_a_label_unknown_to_the_model_counts_as_missed_in_the_test(
+    train_main: Callable[..., int], train_csv: Path, output: Path, tmp_path: Path
+) -> None:
+    train_main("--train", train_csv, "--test", bad(tmp_path, "text,label\nx,mild\n"), "--output", output)
+    assert metrics(output)["test"]["accuracy"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", 0), "--epochs is 0, but must be from 1 to 100,000"),
+        (("--patience", 0), "--patience is 0"),
+        (("--batch-size", 1), "--batch-size is 1, but must be from 2"),
+        (("--learning-rate", "nan"), "--learning-rate is nan"),
+        (("--learning-rate", -1), "--learning-rate is -1.0"),
+        (("--validation-share", 0.9), "--validation-share is 0.9, but must be from 0.01 to 0.5"),
+        (("--kernel-sizes", 3, 0), "--kernel-sizes is 0"),
+        (("--dropout", 1), "--dropout is 1.0"),
+        (("--device", "cuda:99"), "--device cuda:99 cannot be used here"),
+    ],
+)
+def test_refuses_options_that_break_a_rule(
+    refused: Refused, output: Path, train_csv: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    assert message in refused(run.main, "--train", train_csv, "--output", output, *arguments)
+    assert not output.parent.exists()
+
+
+def test_an_output_that_exists_needs_overwrite(
+    refused: Refused, train_main: Callable[..., int], output: Path, train_csv: Path
+) -> None:
+    train_main("--train", train_csv, "--output", output)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    message = refused(run.main, "--train", train_csv, "--output", output)
+    assert f"--output {output} exists: name another folder, or replace it with --overwrite" in message
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    assert train_main("--train", train_csv, "--output", output, "--overwrite", "--seed", 5) == 0
+    assert weights(output) != before["model.safetensors"]
+
+
+def test_overwrite_replaces_checkpoints_only(refused: Refused, output: Path, train_csv: Path) -> None:
+    output.mkdir(parents=True)
+    (output / "thesis.txt").write_text("years of work")
+    message = refused(run.main, "--train", train_csv, "--output", output, "--overwrite")
+    assert "is not a checkpoint, which is all that --overwrite replaces" in message
+    assert names(output) == ["thesis.txt"]
+    file = output / "thesis.txt"
+    assert f"--output {file} is a file: name a folder" in refused(run.main, "--train", train_csv, "--output", file)
+
+
+@pytest.mark.parametrize(("interrupted", "leaves"), [(False, []), (True, ["weather.partial"])])
+def test_a_loss_that_is_no_number_is_said(
+    refused: Refused,
+    output: Path,
+    train_csv: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted: bool,
+    leaves: list[str],
+) -> None:
+    step = learner.Learner._take_step
+
+    def exploding(self: learner.Learner, *arguments: Any) -> float:
+        torch.nn.init.constant_(self.module.output.bias, math.inf)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(learner.Learner, "_take_step", exploding)
+    if interrupted:
+        interrupt_after(monkeypatch, 1)
+    message = refused(run.main, *SMALL, "--train", train_csv, "--output", output)
+    assert "the loss was not a number" in message
+    assert "lower --learning-rate" in message
+    assert names(output.parent) == leaves
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
+    """Ctrl-C right after the state was saved so many times."""
+    count = 0
+    save = StateStore.save
+
+    def counting(self: Any, state: Any, tensors: Any) -> None:
+        nonlocal count
+        save(self, state, tensors)
+        count += 1
+        if count == saves:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StateStore, "save", counting)
+
+
+@pytest.mark.parametrize("saves", [1, 2, 4, 6])
+def test_ctrl_c_saves_the_best_so_far_and_resume_ends_with_the_same_weights(
+    train_main: Callable[..., int], train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch, saves: int
+) -> None:
+    """Interrupted before the first epoch, in the selection, at its end, and in the refit (4 epochs, then 2 or more)."""
+    common = ("--train", train_csv, "--test", train_csv)
+    whole = output.with_name("whole")
+    train_main(*common, "--output", whole)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, saves)
+        assert train_main(*common, "--output", output) == 0
+    stopped = metrics(output)
+    assert stopped["train"]["stopped_because"] == "interrupted by the user"
+    assert stopped["test"] is None
+    assert Predictor.load(output).labels == ("cold", "hot", "warm")
+    assert names(work_folder(output)) == [RESUME]
+    assert train_main(*common, "--output", output, "--resume") == 0
+    assert weights(output) == weights(whole)
+    assert load_checkpoint(output).version == load_checkpoint(whole).version
+    for key in ("epochs", "best_epoch", "stopped_because", "texts"):
+        assert metrics(output)["train"][key] == metrics(whole)["train"][key]
+    assert names(output.parent) == ["weather", "whole"]
+
+
+@pytest.mark.parametrize("saves", [2, 6])
+def test_a_killed_process_resumes_and_ends_with_the_same_weights(train_csv: Path, output: Path, saves: int) -> None:
+    """SIGKILL in the middle of an epoch, in a process of its own; nothing can clean up."""
+    whole = output.with_name("whole")
+    arguments = [*map(str, SMALL), "--train", str(train_csv)]
+    program = (
+        "import os, signal, sys; from training import learner, run, state\n"
+        f"saves = {saves}; steps = 0; step = learner.Learner._take_step; save = state.StateStore.save\n"
+        "def counting(self, *a):\n"
+        "    global saves; save(self, *a); saves -= 1\n"
+        "def dying(self, *a):\n"
+        "    global steps\n"
+        "    if saves <= 0: steps += 1\n"
+        "    if steps == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return step(self, *a)\n"
+        "state.StateStore.save = counting; learner.Learner._take_step = dying\n"
+        "run.main()"
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--output", str(output)], cwd=ROOT, capture_output=True, check=False
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not output.exists()
+    for folder_, extra in ((whole, ()), (output, ("--resume",))):
+        done = command("training.run", *arguments, "--output", folder_, *extra)
+        assert done.returncode == 0, done.stderr
+    assert weights(output) == weights(whole)
+    assert names(output.parent) == ["weather", "whole"]
+
+
+@pytest.fixture
+def interrupted(train_main: Callable[..., int], train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        train_main("--train", train_csv, "--output", output)
+    return output
+
+
+def test_an_interrupted_run_is_not_thrown_away_unasked(
+    refused: Refused, train_main: Callable[..., int], interrupted: Path, train_csv: Path
+) -> None:
+    message = refused(run.main, *SMALL, "--train", train_csv, "--output", interrupted)
+    assert "holds an interrupted run: go on with --resume, or start over with --overwrite" in message
+    assert train_main("--train", train_csv, "--output", interrupted, "--overwrite") == 0
+    assert not work_folder(interrupted).exists()
+
+
+def test_resume_needs_the_same_options_and_data(refused: Refused, interrupted: Path, train_csv: Path) -> None:
+    common = (*SMALL, "--train", train_csv, "--output", interrupted, "--resume")
+    message = refused(run.main, *common, "--seed", 9)
+    assert "--resume: seed was 0 in the interrupted run and is 9 now: give the same again" in message
+    train_csv.write_text(train_csv.read_text().replace("snow", "rain"))
+    assert "--resume: data was" in refused(run.main, *common)
+    assert (work_folder(interrupted) / RESUME / STATE).is_file()
+
+
+def test_resume_needs_an_interrupted_run(refused: Refused, output: Path, train_csv: Path) -> None:
+    message = refused(run.main, "--train", train_csv, "--output", output, "--resume")
+    assert "there is no interrupted run to go on with" in message
+
+
+def test_resume_says_when_the_state_is_broken(refused: Refused, interrupted: Path, train_csv: Path) -> None:
+    common = (*SMALL, "--train", train_csv, "--output", interrupted, "--resume")
+    resume = work_folder(interrupted) / RESUME
+    for path in resume.glob("learner-*"):
+        path.write_bytes(path.read_bytes()[:-9])
+    assert "cannot be used" in refused(run.main, *common)
+    (resume / STATE).write_text("{")
+    assert "start over with --overwrite" in refused(run.main, *common)
+
+
+def test_the_state_holds_no_pickle(interrupted: Path) -> None:
+    files = names(work_folder(interrupted) / RESUME)
+    assert files == ["best-selection-1.safetensors", "learner-selection-1.safetensors", "state.json"]
+    for name in files[:2]:
+        assert safetensors.torch.load((work_folder(interrupted) / RESUME / name).read_bytes())
+
+
+def test_two_runs_do_not_share_an_output(
+    refused: Refused, train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_folder(output)
+    work.mkdir(parents=True)
+    with folder.locked(work):
+        message = refused(run.main, *SMALL, "--train", train_csv, "--output", output)
+    assert f"{work} is being written by another run" in message
+
+
+@pytest.mark.parametrize("saves", [1, 3])
+def test_a_full_disk_is_said_and_resumed_from(
+    refused: Refused,
+    train_main: Callable[..., int],
+    train_csv: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    saves: int,
+) -> None:
+    """The disk is full when so many files were written; the old checkpoint stays."""
+    train_main("--train", train_csv, "--output", output)
+    before = weights(output)
+    count = 0
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count > saves:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        message = refused(run.main, *SMALL, "--train", train_csv, "--output", output, "--overwrite", "--seed", 1)
+    assert "cannot be written: the disk is full" in message
+    assert weights(output) == before
+    assert load_checkpoint(output)
+    assert train_main("--train", train_csv, "--output", output, "--seed", 1, "--resume") == 0
+    assert weights(output) != before
+
+
+def test_a_disk_that_is_really_full(train_csv: Path, output: Path) -> None:
+    """A limit on the size of files makes the operating system refuse, as a full disk would."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "training.run", *map(str, SMALL), "--train", str(train_csv), "--output", str(output)],
+        cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot be written: File too large" in done.stderr
+    assert not output.exists()
+
+
+def test_an_output_that_is_a_mount_point_is_filled_in_place(
+    train_main: Callable[..., int], train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output.mkdir(parents=True)
+    for module in ("nlp_app.folder", "training.output"):
+        monkeypatch.setattr(f"{module}.is_mount_point", lambda path: path == output)
+    inode = output.stat().st_ino
+    assert train_main("--train", train_csv, "--output", output) == 0
+    first = load_checkpoint(output).version
+    assert train_main("--train", train_csv, "--output", output, "--overwrite", "--seed", 8) == 0
+    assert load_checkpoint(output).version != first
+    assert output.stat().st_ino == inode
+    assert names(output.parent) == ["weather"]
+    assert ".partial" not in names(output)
