@@ -18,7 +18,7 @@ from nlp_app import Predictor, folder
 from nlp_app.checkpoint import load_checkpoint
 from nlp_app.folder import RESUME, work_folder
 from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
-from training import learner, run
+from training import evaluate, learner, run
 from training.state import STATE, StateStore
 
 SMALL = (
@@ -123,11 +123,23 @@ def test_one_seed_gives_the_same_version_another_seed_another(
     assert versions[0] == versions[1] != versions[2]
 
 
-def test_labels_survive_as_they_stand(train_main: Callable[..., int], output: Path, tmp_path: Path) -> None:
-    labels = ["01", "NA", "None", "true", "1.0", " padded ", "null", "1e3"]
+def test_labels_survive_as_they_stand(
+    train_main: Callable[..., int],
+    output: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = ["01", "NA", "None", "true", "1.0", " padded ", "null", "1e3", "[/red]", ":smile:", "日本"]
     rows = [(f"{label} words of {number}", label) for label in labels for number in range(6)]
-    train_main("--train", write_csv(tmp_path / "train.csv", rows), "--output", output)
+    data = write_csv(tmp_path / "train.csv", rows)
+    train_main("--train", data, "--output", output, "--epochs", 1)
     assert Predictor.load(output).labels == tuple(sorted(labels))
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--checkpoint", str(output), "--data", str(data)])
+    capsys.readouterr()
+    evaluate.main()
+    screen = capsys.readouterr().out
+    assert all(label in screen for label in labels)
 
 
 def test_reads_every_format_and_column_name(train_main: Callable[..., int], output: Path, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from rich.table import Table
 from nlp_app.errors import run_command
 from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
+from training.console import make_console, warn
 from training.data import Examples, read_examples
 from training.metrics import Confusion
+from training.report import print_pairs
 
 MATRIX_LABELS = 20
 """With more labels the matrix is wider than a screen: then its cells off the diagonal are listed."""
@@ -44,7 +46,7 @@ def main() -> int:
     if options.json:
         print(json.dumps(confusion.to_json(), ensure_ascii=False, indent=2))
     else:
-        print_tables(Console(highlight=False), confusion, predictor.labels)
+        print_tables(make_console(), confusion, predictor.labels)
     return 0
 
 
@@ -71,7 +73,7 @@ def print_tables(console: Console, confusion: Confusion, known: Sequence[str]) -
     values = confusion.to_json()
     unknown = [label for label in confusion.labels if label not in known]
     if unknown:
-        console.print(f"[yellow]warning:[/yellow] labels that the model does not know, all counted as wrong: {unknown}")
+        warn(console, f"labels that the model does not know, all counted as wrong: {unknown}")
     console.print(f"texts {values['texts']:,}  accuracy {values['accuracy']:.4f}")
     classes = Table("label", "precision", "recall", "F1", "texts")
     for label, row in values["per_class"].items():
@@ -79,22 +81,20 @@ def print_tables(console: Console, confusion: Confusion, known: Sequence[str]) -
     classes.add_section()
     classes.add_row("macro", *(f"{values[f'macro_{name}']:.4f}" for name in ("precision", "recall", "f1")), "")
     console.print(classes)
-    console.print(_matrix(confusion) if len(confusion.labels) <= MATRIX_LABELS else _cells(confusion))
+    _print_matrix(console, confusion)
 
 
-def _matrix(confusion: Confusion) -> Table:
+def _print_matrix(console: Console, confusion: Confusion) -> None:
+    if len(confusion.labels) > MATRIX_LABELS:
+        console.print("Confusion matrix, the cells off the diagonal (--json gives all of it):")
+        print_pairs(console, confusion.worst_pairs(confusion.counts.size))
+        return
     numbers = [str(number) for number in range(1, len(confusion.labels) + 1)]
-    table = Table("", "true \\ predicted", *numbers, title="Confusion matrix", title_justify="left")
+    table = Table("", "true \\ predicted", *numbers)
     for number, label, row in zip(numbers, confusion.labels, confusion.counts.tolist(), strict=True):
         table.add_row(number, label, *map(str, row))
-    return table
-
-
-def _cells(confusion: Confusion) -> Table:
-    table = Table("true", "predicted", "texts", title="Confusion matrix, cells off the diagonal", title_justify="left")
-    for true, predicted, count in confusion.worst_pairs(confusion.counts.size):
-        table.add_row(true, predicted, str(count))
-    return table
+    console.print("Confusion matrix:")
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from nlp_app.errors import DataError
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import Tokenizer
 from training.batches import Dataset
+from training.console import warn
 from training.data import Examples, check_labels_known, label_set, odd_labels, read_examples, split, without_blank
 from training.options import Options
 
@@ -45,7 +46,7 @@ def prepare(options: Options, console: Console) -> Prepared:
         raise DataError(f"there is no file {options.test}")
     train, validation, warnings = read_parts(options)
     for warning in warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False, soft_wrap=True)
+        warn(console, warning)
     labels = label_set(train)
     tokenizer = Tokenizer.train(
         train.texts, kind=options.tokenizer, vocab_size=options.vocab_size, min_frequency=options.min_frequency
@@ -64,9 +65,7 @@ def prepare(options: Options, console: Console) -> Prepared:
         Dataset.of(part, tokenizer=tokenizer, labels=labels, max_length=options.max_length)
         for part in (train, validation)
     ]
-    console.print(
-        f"{len(train):,} training and {len(validation):,} validation texts, {len(labels)} labels", highlight=False
-    )
+    console.print(f"{len(train):,} training and {len(validation):,} validation texts, {len(labels)} labels")
     return Prepared(
         train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config,
         digest=_digest(train, validation), warnings=warnings,

@@ -22,7 +22,11 @@ class Watch:
         self._score = ""
         self._texts = 0
         self._started = self._spoke = time.perf_counter()
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[state]}", markup=False),
+        )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task(phase, total=float(epochs), completed=done, state="")
 
@@ -58,7 +62,7 @@ class Watch:
 
     def _say(self, line: str) -> None:
         self._spoke = time.perf_counter()
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line)
 
     def _name(self, epoch: int) -> str:
         return f"{self._phase} epoch {epoch}/{self._epochs}"

@@ -104,7 +104,7 @@ def peak_memory_mb() -> float:
 
 def print_last_screen(console: Console, metrics: dict[str, Any], confusion: Confusion, part: str, output: Path) -> None:
     """Scores, the worst-confused pairs, the folder, and the command to serve it."""
-    table = Table("", "texts", "accuracy", "macro F1", title="Scores", title_justify="left")
+    table = Table("", "texts", "accuracy", "macro F1")
     for name in ("validation", "test"):
         if metrics[name] is not None:
             row = metrics[name]
@@ -114,16 +114,17 @@ def print_last_screen(console: Console, metrics: dict[str, Any], confusion: Conf
     console.print(
         f"stopped after epoch {train['epochs']}: {train['stopped_because']}; best was epoch {train['best_epoch']}"
     )
-    _print_worst(console, confusion.worst_pairs(WORST_PAIRS), part)
+    if pairs := confusion.worst_pairs(WORST_PAIRS):
+        console.print(f"Most often confused ({part}):")
+        print_pairs(console, pairs)
     pace = f"{train['seconds']:.1f} s of training, {train['texts_per_s']:,.0f} texts/s"
     console.print(f"{pace}, peak memory {metrics['peak_memory_mb']:,.0f} MB")
     console.print(f"\nThe model is in {output}. Serve it with:\n  python -m serving --checkpoint {output}")
 
 
-def _print_worst(console: Console, pairs: Sequence[tuple[str, str, int]], part: str) -> None:
-    if not pairs:
-        return
-    table = Table("true", "predicted", "texts", title=f"Most often confused ({part})", title_justify="left")
+def print_pairs(console: Console, pairs: Sequence[tuple[str, str, int]]) -> None:
+    """A table of what was taken for what, and how often."""
+    table = Table("true", "predicted", "texts")
     for true, predicted, count in pairs:
-        table.add_row(true, predicted, str(count))
+        table.add_row(true, predicted, f"{count:,}")
     console.print(table)

@@ -4,14 +4,13 @@ import math
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from nlp_app.checkpoint import save_checkpoint
 from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, DataError, run_command
 from nlp_app.folder import publish, repair
 from nlp_app.model import TextClassifier
 from training import report
+from training.console import make_console
 from training.fit import REFIT, SELECTION, Run, refit, select, validate
 from training.interrupt import Interrupted, stop_request
 from training.learner import Learner
@@ -26,7 +25,7 @@ INTERRUPTED = "interrupted by the user"
 def main() -> int:
     """Train as the command line says; gives the exit code."""
     options = parse_options(sys.argv[1:])
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     repair(options.output)
     check_output(options)
     find_device(options.device)

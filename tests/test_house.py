@@ -1,0 +1,108 @@
+"""The rules of the house: who may import whom, what an import may do, and that the README shows the tree as it is."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nlp_app
+from tests.conftest import ROOT
+
+ORDER = [
+    "errors", "config", "tokenizer", "model", "device", "scoring", "golden", "folder", "checkpoint", "formats",
+    "tables", "predictor", "predict",
+]  # fmt: skip
+MAY_IMPORT = {"nlp_app": {"nlp_app"}, "training": {"nlp_app", "training"}, "serving": {"nlp_app", "serving"}}
+ROOMS = {"nlp_app", "training", "serving", "tests", "benchmarks"}
+WEB = {"fastapi", "starlette", "uvicorn", "pydantic"}
+MODULES = [path for room in MAY_IMPORT for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, in functions too, as a dotted name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_room_imports_only_the_rooms_that_it_may(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    imported = {name.split(".")[0] for name in imports(path)}
+    assert imported & ROOMS <= MAY_IMPORT[room]
+    if room == "nlp_app":
+        assert not imported & WEB
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nlp_app").glob("[!_]*.py")), ids=name_of)
+def test_a_file_of_the_core_imports_only_from_its_left(path: Path) -> None:
+    assert path.stem in ORDER, "give the new file its place in ORDER"
+    imported = {name.split(".")[1] for name in imports(path) if name.startswith("nlp_app.")}
+    assert imported <= set(ORDER[: ORDER.index(path.stem)]), "imports from its right"
+
+
+def test_importing_does_nothing() -> None:
+    """No thread, no logging set-up, no file opened for writing, no change of torch's settings."""
+    names = [name_of(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in MODULES]
+    program = """if True:
+        import importlib, logging, sys, threading, torch
+        def state():
+            return threading.active_count(), torch.get_num_threads(), torch.initial_seed(), list(logging.root.handlers)
+        before, written = state(), []
+        def audit(event, arguments):
+            if event == "open" and "w" in str(arguments[1]):
+                written.append(arguments)
+        sys.addaudithook(audit)
+        for name in sys.argv[1:]:
+            importlib.import_module(name)
+        assert before == state(), (before, state())
+        assert not written, written
+    """
+    subprocess.run([sys.executable, "-c", program, *names], check=True, cwd=ROOT)
+
+
+def test_the_version_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == nlp_app.__version__
+
+
+def tracked() -> set[str]:
+    listed = subprocess.run(["git", "ls-files"], check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    return {line for line in listed.splitlines() if (ROOT / line).exists()}
+
+
+def tree_of(readme: str) -> set[str]:
+    """The paths of the README's annotated tree."""
+    block = next(block for block in re.findall(r"```\n(.*?)```", readme, re.DOTALL) if "nlp_app/" in block)
+    found, folder = set(), ""
+    for line in block.splitlines():
+        indent, name = re.fullmatch(r"( *)(\S+).*", line).groups()  # type: ignore[union-attr]
+        folder = folder if indent else ""
+        found.add(folder + name)
+        if name.endswith("/") and not indent:
+            folder = name
+    return found
+
+
+def test_the_readme_shows_the_tree_as_it_is() -> None:
+    shown = tree_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    for path in shown:
+        assert (ROOT / path).exists(), f"the README shows {path}, which is not there"
+    top = {path.split("/")[0] + ("/" if "/" in path else "") for path in tracked() if not path.startswith(".")}
+    assert top <= shown, f"the README leaves out {sorted(top - shown)}"
+    for room in ("nlp_app/", "training/", "serving/", "benchmarks/"):
+        files = {path for path in tracked() if path.startswith(room) and path.count("/") == 1 and "__" not in path}
+        assert files <= shown, f"the README leaves out {sorted(files - shown)}"
