@@ -6,7 +6,7 @@ ARG TORCH_INDEX_URL=
 WORKDIR /app
 RUN python3 -m venv /app/venv
 COPY constraints.txt ./
-RUN /app/venv/bin/pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX_URL:+--index-url ${TORCH_INDEX_URL}} torch
+RUN /app/venv/bin/pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX_URL:+--extra-index-url ${TORCH_INDEX_URL}} torch
 COPY pyproject.toml ./
 RUN /app/venv/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     print('\n'.join(project['dependencies'] + project['optional-dependencies']['serving']))" > requirements.txt \

@@ -62,6 +62,23 @@ def test_serves_until_it_is_told_to_stop_then_exits_with_0(shared_checkpoint: Pa
     assert (process.returncode, errors) == (0, "")
 
 
+def test_sigterm_lets_an_accepted_request_finish(shared_checkpoint: Path) -> None:
+    body = json.dumps({"inputs": ["snow and ice " * 20] * 1000}).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with server("--checkpoint", shared_checkpoint) as (process, address):
+        wait_until_ready(address)
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(head.encode() + body)
+            assert call(f"{address}/health/live")[0] == 200  # the server has read what came before
+            process.send_signal(signal.SIGTERM)
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        process.communicate()
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["predictions"]) == 1000
+    assert process.returncode == 0
+
+
 def test_a_checkpoint_that_cannot_be_loaded_ends_the_server_with_one_sentence(checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
     with server("--checkpoint", checkpoint) as (process, _):

@@ -17,7 +17,14 @@ from training.learner import Learner, Recipe, drop_tokens
 TOKENIZER = make_tokenizer()
 DATA = Dataset.of(examples(ROW_LABELS * 5, TEXTS * 5), tokenizer=TOKENIZER, labels=LABELS, max_length=16)
 RECIPE = Recipe(
-    epochs=3, batch_size=8, learning_rate=0.01, weight_decay=0.01, token_dropout=0.1, average_decay=0.99, seed=0
+    epochs=3,
+    patience=2,
+    batch_size=8,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    token_dropout=0.1,
+    average_decay=0.99,
+    seed=0,
 )
 CPU = torch.device("cpu")
 

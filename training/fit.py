@@ -36,15 +36,15 @@ class Run:
             learner.restore(self.store.tensors("learner"), self.state.learner)
 
 
-def select(run: Run, learner: Learner, train: Dataset, validation: Dataset, *, patience: int) -> None:
-    """Train until the last `patience` epochs brought no better validation accuracy; store the best weights.
+def select(run: Run, learner: Learner, train: Dataset, validation: Dataset) -> None:
+    """Train until the recipe's patience ends without a better validation accuracy; store the best weights.
 
     Raises:
         Interrupted: the user asked to stop; the last whole epoch is stored.
         ConfigError: no epoch gave a score that is a number.
     """
     state, epochs = run.state, learner.recipe.epochs
-    stopping = EarlyStopping(patience=patience, scores=[scores["accuracy"] for scores in state.scores])
+    stopping = EarlyStopping(patience=learner.recipe.patience, scores=[scores["accuracy"] for scores in state.scores])
     with Watch(console=run.console, phase=SELECTION, epochs=epochs, done=state.epoch) as watch:
         while not state.stopped_because:
             loss = _run_epoch(run, learner, train, watch)

@@ -23,6 +23,9 @@ class Recipe:
     """How a module is trained; the same recipe and data give the same weights on one machine."""
 
     epochs: int
+    """At most."""
+    patience: int
+    """Training stops when this many epochs brought no better score."""
     batch_size: int
     learning_rate: float
     weight_decay: float

@@ -10,6 +10,7 @@ from nlp_app.tokenizer import KINDS
 from training.learner import Recipe
 
 SAMPLE = Path(__file__).parent / "sample"
+OPEN = "by the number of texts"
 REFIT = ("auto", "always", "never")
 
 
@@ -53,8 +54,8 @@ class Options:
     num_blocks: int = _option(1, "convolution blocks on top of each other", low=1, high=64)
     dropout: float = _option(0.5, "share of the pooled features zeroed in training", low=0, high=0.95)
     token_dropout: float = _option(0.1, "share of the tokens hidden in training", low=0, high=0.95)
-    epochs: int = _option(20, "passes over the training texts, at most", low=1, high=100_000)
-    patience: int = _option(4, "stop when the last this many epochs brought no better score", low=1, high=100_000)
+    epochs: int | None = _option(None, "passes over the training texts, at most", low=1, high=100_000)
+    patience: int | None = _option(None, "stop when this many epochs brought no better score", low=1, high=100_000)
     batch_size: int = _option(64, "texts in a step", low=2, high=1_000_000)
     learning_rate: float = _option(1e-3, "of AdamW", low=1e-8, high=10)
     weight_decay: float = _option(0.01, "of AdamW", low=0, high=10)
@@ -66,10 +67,15 @@ class Options:
         for option in fields(self):
             _check(option, getattr(self, option.name))
 
-    @property
-    def recipe(self) -> Recipe:
-        """The part that says how a module is trained."""
-        return Recipe(**{option.name: getattr(self, option.name) for option in fields(Recipe)})
+    def recipe(self, texts: int) -> Recipe:
+        """The part that says how a module is trained; what was left open is settled by the number of training texts.
+
+        A small set needs more epochs to take as many steps, and its validation score is noisier.
+        """
+        steps = -(-texts // self.batch_size)
+        open_values = {"epochs": _clamp(2500 / steps, 6, 100), "patience": _clamp(500 / steps, 2, 20)}
+        values = {option.name: getattr(self, option.name) for option in fields(Recipe)}
+        return Recipe(**{name: open_values[name] if value is None else value for name, value in values.items()})
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must have in common with the interrupted one, as JSON values."""
@@ -99,10 +105,11 @@ def _add(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
     if isinstance(default, bool):
         parser.add_argument(flag, action="store_true", default=None, help=rule["help"])
         return
-    kind: Any = Path if default is None else type(default[0] if rule.get("many") else default)
-    shown = " ".join(map(str, default)) if rule.get("many") else "none" if default is None else default
-    if option.name == "train":
-        shown = "the sample set"
+    kind: Any = type(default[0] if rule.get("many") else default)
+    if default is None:
+        kind = int if "low" in rule else Path
+    shown = " ".join(map(str, default)) if rule.get("many") else default
+    shown = {"train": "the sample set", "epochs": OPEN, "patience": OPEN}.get(option.name, shown)
     action: Any = "extend" if rule.get("many") else "store"
     parser.add_argument(
         flag, type=kind, action=action, nargs="+" if rule.get("many") else None, choices=rule.get("choices"),
@@ -110,8 +117,12 @@ def _add(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
     )  # fmt: skip
 
 
+def _clamp(value: float, low: int, high: int) -> int:
+    return max(low, min(high, round(value)))
+
+
 def _check(option: Field[Any], value: Any) -> None:
-    if "low" not in option.metadata:
+    if "low" not in option.metadata or value is None:
         return
     low, high = option.metadata["low"], option.metadata["high"]
     for number in value if isinstance(value, tuple) else (value,):

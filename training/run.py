@@ -65,7 +65,7 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
     try:
         if run.state.phase == SELECTION:
             run.restore(learner)
-            select(run, learner, prepared.train, prepared.validation, patience=options.patience)
+            select(run, learner, prepared.train, prepared.validation)
             if not wants_refit(options):
                 return best_module(prepared, run)
             run.state.begin(REFIT)
@@ -88,7 +88,7 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
 def new_learner(options: Options, prepared: Prepared) -> Learner:
     """A learner with an untrained module."""
     module = prepared.new_module(options.seed)
-    return Learner(module=module, recipe=options.recipe, device=find_device(options.device))
+    return Learner(module=module, recipe=options.recipe(len(prepared.train)), device=find_device(options.device))
 
 
 def wants_refit(options: Options) -> bool:
