@@ -4,8 +4,6 @@
 normalise with mean 0 and variance 1. The file fills a module that is built from the config; it never builds one.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +11,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
+from nlp_app import parts
 from nlp_app.config import ModelConfig
-from nlp_app.errors import CheckpointError, ConfigError, TokenizerError
-from nlp_app.folder import MANIFEST, previous_folder, repair, work_folder, write_file
+from nlp_app.errors import CheckpointError
+from nlp_app.folder import MANIFEST, repair, write_file
 from nlp_app.golden import check_golden, make_golden
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import Tokenizer
-
-FORMAT_VERSION = 1
-MODEL, CONFIG, TOKENIZER, GOLDEN, METRICS = (
-    "model.safetensors", "config.json", "tokenizer.json", "golden.json", "metrics.json",
-)  # fmt: skip
-DIGESTED = (MODEL, CONFIG, TOKENIZER, GOLDEN)
-REMEDY = "copy the whole folder again from where it was made, or train again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +65,20 @@ def save_checkpoint(
     """
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     contents = {
-        MODEL: safetensors.torch.save(state),
-        CONFIG: _json({"model": module.config.to_json(), "trained": trained}),
-        TOKENIZER: tokenizer.to_bytes(),
-        GOLDEN: _json(make_golden(module, tokenizer)),
+        parts.MODEL: safetensors.torch.save(state),
+        parts.CONFIG: parts.to_json({"model": module.config.to_json(), "trained": trained}),
+        parts.TOKENIZER: tokenizer.to_bytes(),
+        parts.GOLDEN: parts.to_json(make_golden(module, tokenizer)),
     }
-    manifest = _json(
-        {"format_version": FORMAT_VERSION, "sha256": {name: _sha256(data) for name, data in contents.items()}}
+    manifest = parts.to_json(
+        {
+            "format_version": parts.FORMAT_VERSION,
+            "sha256": {name: parts.sha256(data) for name, data in contents.items()},
+        }
     )
-    version = _sha256(manifest)[:12]
-    model = {**metrics.get("model", {}), "bytes": len(contents[MODEL]), "version": version}
-    contents[METRICS] = _json({**metrics, "model": model})
+    version = parts.sha256(manifest)[:12]
+    model = {**metrics.get("model", {}), "bytes": len(contents[parts.MODEL]), "version": version}
+    contents[parts.METRICS] = parts.to_json({**metrics, "model": model})
     for name, data in {**contents, MANIFEST: manifest}.items():
         write_file(folder / name, data)
     return version
@@ -104,23 +97,23 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
         CheckpointError: a file is missing or changed, or the parts do not fit each other.
     """
     repair(folder)
-    manifest = _read(folder, MANIFEST)
-    contents = _read_checked(folder, _parse(folder / MANIFEST, manifest))
-    version = _sha256(manifest)[:12]
-    config, trained = _config(folder, contents[CONFIG])
-    tokenizer = _tokenizer(folder, contents[TOKENIZER])
+    manifest = parts.read(folder, MANIFEST)
+    contents = parts.read_checked(folder, parts.parse(folder / MANIFEST, manifest))
+    version = parts.sha256(manifest)[:12]
+    config, trained = parts.read_config(folder, contents[parts.CONFIG])
+    tokenizer = parts.read_tokenizer(folder, contents[parts.TOKENIZER])
     if tokenizer.vocab_size != config.vocab_size:
-        raise CheckpointError(
-            f"{folder / TOKENIZER} has {tokenizer.vocab_size} tokens, but {CONFIG} says {config.vocab_size}: {REMEDY}"
-        )
+        sizes = f"{tokenizer.vocab_size} tokens, but {parts.CONFIG} says {config.vocab_size}"
+        raise CheckpointError(f"{folder / parts.TOKENIZER} has {sizes}: {parts.REMEDY}")
     module = TextClassifier(config=config)
-    module.load_state_dict(_matching_state(folder / MODEL, contents[MODEL], module.state_dict()), strict=True)
+    state = parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], module.state_dict())
+    module.load_state_dict(state, strict=True)
     module.eval()
     try:
-        check_golden(module, tokenizer, _parse(folder / GOLDEN, contents[GOLDEN]))
+        check_golden(module, tokenizer, parts.parse(folder / parts.GOLDEN, contents[parts.GOLDEN]))
     except CheckpointError as error:
-        raise CheckpointError(f"{folder} does not answer its golden inputs: {error}; {REMEDY}") from None
-    metrics = _metrics(folder, version)
+        raise CheckpointError(f"{folder} does not answer its golden inputs: {error}; {parts.REMEDY}") from None
+    metrics = parts.read_metrics(folder, version)
     return Checkpoint(
         module=module.to(device or torch.device("cpu")),
         tokenizer=tokenizer,
@@ -128,112 +121,3 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
         trained=trained,
         metrics=metrics,
     )
-
-
-def _read(folder: Path, name: str) -> bytes:
-    path = folder / name
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(_missing(folder, name)) from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _missing(folder: Path, name: str) -> str:
-    if folder.is_dir():
-        return f"{folder} has no {name}, which every checkpoint has: {REMEDY}"
-    left = [str(other) for other in (work_folder(folder), previous_folder(folder)) if other.exists()]
-    hint = f"; {' and '.join(left)} stand beside it, of a run that did not end" if left else ""
-    return f"there is no checkpoint folder {folder}{hint}: train one with `python -m training.run --output {folder}`"
-
-
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}): it was edited or cut short; {REMEDY}") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, but must hold an object; {REMEDY}")
-    return values
-
-
-def _read_checked(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    written = manifest.get("format_version")
-    if not isinstance(written, int) or isinstance(written, bool) or written < 1:
-        raise CheckpointError(f"{folder / MANIFEST} has format_version {written!r}, but needs a whole number; {REMEDY}")
-    if written > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has format version {written}, but this program reads up to {FORMAT_VERSION}: update the program"
-        )
-    digests = manifest.get("sha256")
-    if not isinstance(digests, dict) or sorted(digests) != sorted(DIGESTED):
-        raise CheckpointError(
-            f"{folder / MANIFEST} must give the SHA-256 of {', '.join(DIGESTED)}, no less and no more; {REMEDY}"
-        )
-    contents = {name: _read(folder, name) for name in DIGESTED}
-    for name, data in contents.items():
-        if _sha256(data) != digests[name]:
-            raise CheckpointError(
-                f"{folder / name} is not the file that {MANIFEST} names: it was edited, cut short or swapped; {REMEDY}"
-            )
-    return contents
-
-
-def _config(folder: Path, data: bytes) -> tuple[ModelConfig, Mapping[str, Any]]:
-    values = _parse(folder / CONFIG, data)
-    if not isinstance(values.get("model"), dict) or not isinstance(values.get("trained"), dict):
-        raise CheckpointError(f"{folder / CONFIG} must hold the objects 'model' and 'trained'; {REMEDY}")
-    try:
-        return ModelConfig.from_json(values["model"]), values["trained"]
-    except ConfigError as error:
-        raise CheckpointError(f"{folder / CONFIG} is no model's config: {error}; {REMEDY}") from None
-
-
-def _tokenizer(folder: Path, data: bytes) -> Tokenizer:
-    try:
-        return Tokenizer.from_bytes(data)
-    except TokenizerError as error:
-        raise CheckpointError(f"{folder / TOKENIZER} cannot be used: {error}; {REMEDY}") from None
-
-
-def _matching_state(path: Path, data: bytes, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors, after each was compared with the module's in name, shape and dtype."""
-    try:
-        state = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file ({error}); {REMEDY}") from None
-    if state.keys() != expected.keys():
-        names = ", ".join(sorted(state.keys() ^ expected.keys()))
-        raise CheckpointError(f"{path} and {CONFIG} do not agree on which tensors there are: {names}; {REMEDY}")
-    for name, tensor in sorted(state.items()):
-        if (tensor.shape, tensor.dtype) != (expected[name].shape, expected[name].dtype):
-            raise CheckpointError(
-                f"{path} has {name} as {_describe(tensor)}, but {CONFIG} makes it {_describe(expected[name])}; {REMEDY}"
-            )
-    return state
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def _metrics(folder: Path, version: str) -> dict[str, Any]:
-    """metrics.json has no digest, since it tells clock times; it names the version that it belongs to instead."""
-    metrics = _parse(folder / METRICS, _read(folder, METRICS))
-    model = metrics.get("model")
-    found = model.get("version") if isinstance(model, dict) else None
-    if found != version:
-        raise CheckpointError(
-            f"{folder / METRICS} is of model version {found}, but this model is {version}: "
-            f"it was swapped or edited; {REMEDY}"
-        )
-    return metrics
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from nlp_app.errors import DataError, TokenizerError
-from nlp_app.formats import FORMATS, MAX_CHARACTERS, Reader, Row, decoded_lines
+from nlp_app.formats import FORMATS
+from nlp_app.rows import MAX_CHARACTERS, Reader, Row, decoded_lines
 from nlp_app.tokenizer import check_text
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from nlp_app.formats import MAX_CHARACTERS
+from nlp_app.rows import MAX_CHARACTERS
 
 
 class Settings(BaseSettings):

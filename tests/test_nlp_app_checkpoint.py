@@ -9,9 +9,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from nlp_app.checkpoint import DIGESTED, METRICS, load_checkpoint, save_checkpoint
+from nlp_app.checkpoint import load_checkpoint, save_checkpoint
 from nlp_app.errors import CheckpointError
 from nlp_app.folder import MANIFEST, previous_folder, work_folder
+from nlp_app.parts import DIGESTED, METRICS
 from tests.conftest import TEXTS, make_module, make_tokenizer, write_checkpoint
 
 FILES = (*DIGESTED, METRICS, MANIFEST)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_app.errors import DataError
-from nlp_app.formats import MAX_CHARACTERS
+from nlp_app.rows import MAX_CHARACTERS
 from nlp_app.tables import read_rows, read_texts
 
 COLUMNS = ("text", "label")

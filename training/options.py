@@ -109,7 +109,9 @@ def _add(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
     if default is None:
         kind = int if "low" in rule else Path
     shown = " ".join(map(str, default)) if rule.get("many") else default
-    shown = {"train": "the sample set", "epochs": OPEN, "patience": OPEN}.get(option.name, shown)
+    shown = {"train": "the sample set", "epochs": OPEN, "patience": OPEN}.get(
+        option.name, "none" if shown is None else shown
+    )
     action: Any = "extend" if rule.get("many") else "store"
     parser.add_argument(
         flag, type=kind, action=action, nargs="+" if rule.get("many") else None, choices=rule.get("choices"),

@@ -1,0 +1,63 @@
+"""CSV and TSV with a header, quoted as RFC 4180 says."""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NoReturn
+
+from nlp_app.errors import DataError
+from nlp_app.rows import MAX_CHARACTERS, Row, decoded_lines, place_of
+
+
+def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, delimiter: str) -> Iterator[Row]:
+    """Read the rows of a file whose first line names the columns."""
+    records = _records(decoded_lines(stream, path), path, delimiter)
+    header = next(records, (1, []))[1]
+    if not header:
+        raise DataError(f"{path} is empty: its first line must name the columns")
+    places = [place_of(path, header, column) for column in columns]
+    for line, fields in records:
+        if len(fields) != len(header):
+            raise DataError(
+                f"{path}:{line}: the row has {len(fields)} fields, but the header names {len(header)}: "
+                "quote a text that holds the delimiter or a line break"
+            )
+        yield Row(line, tuple(fields[place] for place in places))
+
+
+def _records(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Records with the line on which each begins; blank lines are passed over."""
+    records = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = records.line_num + 1
+        try:
+            with _field_limit():
+                fields = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            _raise_csv(str(error), path, start, records.line_num)
+        if fields:
+            yield start, fields
+
+
+def _raise_csv(fault: str, path: Path, start: int, line: int) -> NoReturn:
+    if "field limit" in fault:
+        reason = f"a text is longer than {MAX_CHARACTERS:,} characters: shorten it, or close a quote that was left open"
+    elif "end of data" in fault:
+        reason = "a quote is opened in this row and never closed: close it"
+    else:
+        place = "" if line == start else f", on line {line},"
+        reason = f"the quotes of this row{place} are broken ({fault}): quote the whole text"
+    raise DataError(f'{path}:{start}: {reason}; a quote inside a quoted text is written twice, ""')
+
+
+@contextmanager
+def _field_limit() -> Iterator[None]:
+    """The csv module's limit is one for the process: set it for one record only."""
+    before = csv.field_size_limit(MAX_CHARACTERS)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
