@@ -100,6 +100,7 @@ def publish(output: Path, *, keep_resume: bool = False) -> None:
         output: the folder that readers read.
         keep_resume: leave resume/ in the work folder, so that the run can go on; otherwise it is removed.
     """
+    output = Path(os.path.realpath(output))
     work = work_folder(output)
     with writing(output):
         if not keep_resume and (work / RESUME).is_dir():
@@ -131,7 +132,8 @@ def repair(output: Path) -> None:
 
 
 def _sibling(output: Path, suffix: str) -> Path:
-    return output.with_name(output.name + suffix)
+    """Beside the folder itself where output is a link to it, or a name such as `.`."""
+    return Path(f"{os.path.realpath(output)}{suffix}")
 
 
 def _swap(work: Path, output: Path) -> None:

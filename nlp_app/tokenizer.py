@@ -23,6 +23,9 @@ TOKEN_PATTERN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Mya
 # English has about 5.5 characters a token (IMDb reviews), so the cut is out of reach but for text without words.
 CHARACTERS_PER_TOKEN = 32
 
+# The library's own encodings take some 100 bytes a token: they are made and dropped so many texts at a time.
+TEXTS_PER_CHUNK = 1024
+
 
 class Encoded(NamedTuple):
     """One text, not padded yet."""
@@ -93,14 +96,14 @@ class Tokenizer:
         limit = max_length * CHARACTERS_PER_TOKEN
         for index, text in enumerate(texts):
             check_text(text, f"text {index}")
-        encodings = self._backend.encode_batch_fast([text[:limit] for text in texts])
-        return [
-            Encoded(
-                np.array(encoding.ids[:max_length] or [UNK_ID], dtype=np.int32),
-                len(text) > limit or len(encoding) > max_length,
-            )
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
+        encoded: list[Encoded] = []
+        for start in range(0, len(texts), TEXTS_PER_CHUNK):
+            chunk = texts[start : start + TEXTS_PER_CHUNK]
+            encodings = self._backend.encode_batch_fast([text[:limit] for text in chunk])
+            for text, encoding in zip(chunk, encodings, strict=True):
+                input_ids = np.array(encoding.ids[:max_length] or [UNK_ID], dtype=np.int32)
+                encoded.append(Encoded(input_ids, len(text) > limit or len(encoding) > max_length))
+        return encoded
 
     def encode_batch(self, texts: Sequence[str], *, max_length: int) -> NDArray[np.int64]:
         """Encode and pad: (B, T) int64, padded with PAD_ID."""

@@ -57,6 +57,23 @@ def test_publish_can_leave_the_state_of_an_interrupted_run(output: Path) -> None
     assert names(work_folder(output)) == [RESUME]
 
 
+def test_a_link_goes_on_pointing_at_the_folder(output: Path) -> None:
+    fill(output, "old")
+    link = output.with_name("link")
+    link.symlink_to(output, target_is_directory=True)
+    fill(work_folder(link), "new")
+    publish(link)
+    assert content(output) == "new"
+    assert names(output.parent) == ["link", "out"]
+
+
+def test_the_current_folder_has_siblings_too(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fill(output, "old"))
+    assert work_folder(Path()) == Path(f"{output}.partial")
+    repair(Path())
+    assert content(output) == "old"
+
+
 class Crash(BaseException):
     """The process dies here: nothing may catch it."""
 
