@@ -10,11 +10,14 @@
 The command lines print the message on standard error and exit with EXIT_CODE; a traceback means a bug.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 EXIT_CODE = 2
+INTERRUPTED_CODE = 130
+"""Of a program that Ctrl-C ended, by the shells' convention: 128 + SIGINT."""
 
 
 class NlpAppError(Exception):
@@ -54,6 +57,9 @@ def run_command(command: Callable[[], int]) -> NoReturn:
     except NlpAppError as error:
         fail(error)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does: not an error
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would fail again
         code = 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED_CODE
     raise SystemExit(code)

@@ -118,6 +118,7 @@ def repair(output: Path) -> None:
 
     Safe beside a run that is alive: its lock on the work folder is respected.
     """
+    output = Path(os.path.realpath(output))
     work = work_folder(output)
     with contextlib.suppress(OSError, OutputError), contextlib.ExitStack() as stack:
         if work.is_dir():

@@ -144,12 +144,12 @@ def pad(sequences: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
 
 
 def padded_length(length: int) -> int:
-    """Round up to a multiple of 8, and above 64 to one of eight steps an octave.
+    """Round up to a multiple of 4, and above 64 to one of eight steps an octave.
 
     oneDNN keeps a compiled convolution for every shape that it meets, so the lengths are kept to few
-    (pytorch#98688): 32 for texts of up to 512 tokens, and beyond 64 tokens at most an eighth of a row is padding.
+    (pytorch#98688): 40 for texts of up to 512 tokens, and beyond 32 tokens at most an eighth of a row is padding.
     """
-    step = max(8, 1 << ((length - 1).bit_length() - 4)) if length > 64 else 8
+    step = max(4, 1 << max(0, (length - 1).bit_length() - 4))
     return -(-length // step) * step
 
 

@@ -30,8 +30,12 @@ def _option(default: Any, text: str, *, free: bool = False, **rule: Any) -> Any:
 class Options:
     """What the user asked for; how the defaults were found is in docs/decisions.md."""
 
-    train: Path = _option(SAMPLE / "train.csv", "labelled texts: .csv, .tsv, .jsonl or .parquet, each also as .gz")
-    validation: Path | None = _option(None, "labelled texts that choose the epoch; default: a part of --train")
+    train: Path = _option(
+        SAMPLE / "train.csv", "labelled texts: .csv, .tsv, .jsonl or .parquet, each also as .gz", free=True
+    )
+    validation: Path | None = _option(
+        None, "labelled texts that choose the epoch; default: a part of --train", free=True
+    )
     test: Path | None = _option(None, "labelled texts, read after training ended, that measure the result", free=True)
     output: Path = _option(Path("checkpoint"), "folder for the checkpoint", free=True)
     text_column: tuple[str, ...] = _option(("text",), "column with the text; several are joined by a space", many=True)
