@@ -25,8 +25,8 @@ class ModelConfig:
     labels: tuple[str, ...]
     vocab_size: int
     embedding_dim: int = 128
-    num_filters: int = 128
-    kernel_sizes: tuple[int, ...] = (1, 2, 3)
+    num_filters: int = 64
+    kernel_sizes: tuple[int, ...] = (1, 3, 5)
     num_blocks: int = 1
     dropout: float = 0.5
     max_length: int = 512

@@ -5,7 +5,7 @@ from training.options import SAMPLE, Options, parse_options
 
 @pytest.mark.parametrize(
     ("texts", "epochs", "patience"),
-    [(8, 100, 20), (300, 100, 20), (5_000, 32, 6), (10_000, 16, 3), (25_000, 6, 2), (10_000_000, 6, 2)],
+    [(8, 100, 20), (300, 100, 20), (5_000, 19, 5), (10_000, 10, 3), (25_000, 6, 2), (10_000_000, 6, 2)],
 )
 def test_the_number_of_texts_settles_epochs_and_patience(texts: int, epochs: int, patience: int) -> None:
     recipe = Options().recipe(texts)

@@ -51,9 +51,9 @@ class Options:
     min_frequency: int = _option(2, "tokens seen less often become UNK", low=1, high=1_000_000)
     max_length: int = _option(512, "tokens of a text that are read", low=1, high=65_536)
     embedding_dim: int = _option(128, "width of a token's vector", low=1, high=8192)
-    num_filters: int = _option(128, "filters a kernel size", low=1, high=8192)
+    num_filters: int = _option(64, "filters a kernel size", low=1, high=8192)
     kernel_sizes: tuple[int, ...] = _option(
-        (1, 2, 3, 4), "widths of the convolutions, in tokens", many=True, low=1, high=64
+        (1, 3, 5), "widths of the convolutions, in tokens", many=True, low=1, high=64
     )
     num_blocks: int = _option(1, "convolution blocks on top of each other", low=1, high=64)
     dropout: float = _option(0.5, "share of the pooled features zeroed in training", low=0, high=0.95)
@@ -61,7 +61,7 @@ class Options:
     epochs: int | None = _option(None, "passes over the training texts, at most", low=1, high=100_000)
     patience: int | None = _option(None, "stop when this many epochs brought no better score", low=1, high=100_000)
     batch_size: int = _option(64, "texts in a step", low=2, high=1_000_000)
-    learning_rate: float = _option(1e-3, "of AdamW", low=1e-8, high=10)
+    learning_rate: float = _option(2e-3, "of AdamW", low=1e-8, high=10)
     weight_decay: float = _option(0.01, "of AdamW", low=0, high=10)
     average_decay: float = _option(
         0.99, "of the running mean of the weights, which is what is kept", low=0, high=0.99999
@@ -77,7 +77,7 @@ class Options:
         A small set needs more epochs to take as many steps, and its validation score is noisier.
         """
         steps = -(-texts // self.batch_size)
-        open_values = {"epochs": _clamp(2500 / steps, 6, 100), "patience": _clamp(500 / steps, 2, 20)}
+        open_values = {"epochs": _clamp(1500 / steps, 6, 100), "patience": _clamp(400 / steps, 2, 20)}
         values = {option.name: getattr(self, option.name) for option in fields(Recipe)}
         return Recipe(**{name: open_values[name] if value is None else value for name, value in values.items()})
 
