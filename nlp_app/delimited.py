@@ -47,6 +47,8 @@ def _raise_csv(fault: str, path: Path, start: int, line: int) -> NoReturn:
         reason = f"a text is longer than {MAX_CHARACTERS:,} characters: shorten it, or close a quote that was left open"
     elif "end of data" in fault:
         reason = "a quote is opened in this row and never closed: close it"
+    elif "new-line character" in fault:
+        raise DataError(f"{path}:{start}: a carriage return stands outside quotes: end the lines with LF or CRLF")
     else:
         place = "" if line == start else f", on line {line},"
         reason = f"the quotes of this row{place} are broken ({fault}): quote the whole text"

@@ -118,6 +118,7 @@ def test_windows_line_ends(tmp_path: Path) -> None:
         ("rows.csv", 'text,label\n"x"y,a\n', "rows.csv:2: the quotes of this row are broken"),
         ("rows.csv", 'text,label\n"x\n"y,a\n', "rows.csv:2: the quotes of this row, on line 3, are broken"),
         ("rows.tsv", 'text\tlabel\n"open\tb\n', "rows.tsv:2: a quote is opened in this row and never closed"),
+        ("rows.csv", "text,label\rx,a\ry,b\r", "rows.csv:1: a carriage return stands outside quotes"),
         ("rows.csv", b"text,label\nx,a\ncaf\xe9,b\n", "rows.csv:3: byte 4 of the line is 0xe9, which is not UTF-8"),
         ("rows.jsonl", b'{"text": "\xff", "label": "a"}', "rows.jsonl:1: byte 11 of the line is 0xff"),
         ("rows.jsonl", '{"text": "x", "label": "a"}\n{"text": ', "rows.jsonl:2: the line is not JSON"),
