@@ -36,7 +36,7 @@ def test_batches_hold_texts_of_like_length_but_not_the_same_texts_each_epoch() -
     spread = np.mean([np.ptp(lengths[rows]) for rows in epochs[0]])
     assert spread < 0.2 * np.ptp(lengths)
     means = [lengths[rows].mean() for rows in epochs[0]]
-    assert means != sorted(means)
+    assert 0.3 < np.mean(np.diff(means) > 0) < 0.7  # neither rising nor falling, within pools too
     assert {frozenset(rows.tolist()) for rows in epochs[0]}.isdisjoint(frozenset(rows.tolist()) for rows in epochs[1])
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from training.options import SAMPLE, Options, parse_options
@@ -12,6 +14,22 @@ def test_the_number_of_texts_settles_epochs_and_patience(texts: int, epochs: int
     assert (recipe.epochs, recipe.patience) == (epochs, patience)
     recipe = Options(epochs=7, patience=9).recipe(texts)
     assert (recipe.epochs, recipe.patience) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("refit", "validation", "texts", "wanted"),
+    [
+        ("auto", None, 20_000, True),
+        ("auto", None, 20_001, False),
+        ("auto", Path("v.csv"), 100, False),
+        ("always", Path("v.csv"), 20_001, True),
+        ("never", None, 100, False),
+    ],
+)
+def test_a_small_set_is_refitted_unless_the_validation_file_is_the_users(
+    refit: str, validation: Path | None, texts: int, wanted: bool
+) -> None:
+    assert Options(refit=refit, validation=validation).wants_refit(texts) is wanted
 
 
 def test_without_arguments_it_is_the_sample_set_with_its_test_file() -> None:

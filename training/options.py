@@ -12,6 +12,8 @@ from training.learner import Recipe
 SAMPLE = Path(__file__).parent / "sample"
 OPEN = "by the number of texts"
 REFIT = ("auto", "always", "never")
+REFIT_TEXTS = 20_000
+"""With more training texts the held-back tenth added nothing that could be measured (docs/decisions.md)."""
 
 
 def _option(default: Any, text: str, *, free: bool = False, **rule: Any) -> Any:
@@ -45,7 +47,11 @@ class Options:
     device: str = _option("auto", "cpu, cuda, cuda:1 …; auto takes a GPU where there is one", free=True)
     seed: int = _option(0, "two runs with one seed give the same weights on one machine", low=0, high=2**31)
     validation_share: float = _option(0.1, "part of --train held back without --validation", low=0.01, high=0.5)
-    refit: str = _option("auto", "train again on all rows once the epochs are known", choices=REFIT)
+    refit: str = _option(
+        "auto",
+        "train again on all rows once the epochs are known; auto: a small set with no --validation",
+        choices=REFIT,
+    )
     tokenizer: str = _option("words", "what a token is", choices=KINDS)
     vocab_size: int = _option(30_000, "tokens at most", low=3, high=10_000_000)
     min_frequency: int = _option(2, "tokens seen less often become UNK", low=1, high=1_000_000)
@@ -80,6 +86,13 @@ class Options:
         open_values = {"epochs": _clamp(1500 / steps, 6, 100), "patience": _clamp(400 / steps, 2, 20)}
         values = {option.name: getattr(self, option.name) for option in fields(Recipe)}
         return Recipe(**{name: open_values[name] if value is None else value for name, value in values.items()})
+
+    def wants_refit(self, texts: int) -> bool:
+        """Whether to train again on all rows, given the number of training texts.
+
+        By default where the validation part was taken from the training file and the set is small enough to gain by it.
+        """
+        return self.refit == "always" or (self.refit == "auto" and self.validation is None and texts <= REFIT_TEXTS)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must have in common with the interrupted one, as JSON values."""

@@ -66,7 +66,7 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
         if run.state.phase == SELECTION:
             run.restore(learner)
             select(run, learner, prepared.train, prepared.validation)
-            if not wants_refit(options):
+            if not options.wants_refit(len(prepared.train)):
                 return best_module(prepared, run)
             run.state.begin(REFIT)
         rows = prepared.train + prepared.validation
@@ -89,11 +89,6 @@ def new_learner(options: Options, prepared: Prepared) -> Learner:
     """A learner with an untrained module."""
     module = prepared.new_module(options.seed)
     return Learner(module=module, recipe=options.recipe(len(prepared.train)), device=find_device(options.device))
-
-
-def wants_refit(options: Options) -> bool:
-    """Whether to train again on all rows: by default where the validation part was taken from the training file."""
-    return options.refit == "always" or (options.refit == "auto" and options.validation is None)
 
 
 def best_module(prepared: Prepared, run: Run) -> TextClassifier:
