@@ -96,9 +96,7 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     Raises:
         CheckpointError: a file is missing or changed, or the parts do not fit each other.
     """
-    repair(folder)
-    manifest = parts.read(folder, MANIFEST)
-    contents = parts.read_checked(folder, parts.parse(folder / MANIFEST, manifest))
+    manifest, contents, metrics = _read(folder)
     version = parts.sha256(manifest)[:12]
     config, trained = parts.read_config(folder, contents[parts.CONFIG])
     tokenizer = parts.read_tokenizer(folder, contents[parts.TOKENIZER])
@@ -111,9 +109,8 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     module.eval()
     try:
         check_golden(module, tokenizer, parts.parse(folder / parts.GOLDEN, contents[parts.GOLDEN]))
-    except CheckpointError as error:
+    except Exception as error:  # whatever a tokenizer that does not fit makes of them
         raise CheckpointError(f"{folder} does not answer its golden inputs: {error}; {parts.REMEDY}") from None
-    metrics = parts.read_metrics(folder, version)
     return Checkpoint(
         module=module.to(device or torch.device("cpu")),
         tokenizer=tokenizer,
@@ -121,3 +118,26 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
         trained=trained,
         metrics=metrics,
     )
+
+
+def _read(folder: Path) -> tuple[bytes, dict[str, bytes], dict[str, Any]]:
+    """Manifest, parts and metrics of one model; where another is swapped in meanwhile, that one's."""
+    while True:
+        before = _stamp(folder)
+        repair(folder)
+        try:
+            manifest = parts.read(folder, MANIFEST)
+            contents = parts.read_checked(folder, parts.parse(folder / MANIFEST, manifest))
+            return manifest, contents, parts.read_metrics(folder, parts.sha256(manifest)[:12])
+        except CheckpointError:
+            if _stamp(folder) == before:
+                raise
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Differs after a swap."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -1,5 +1,7 @@
 """Names of devices to torch devices."""
 
+import re
+
 import torch
 
 from nlp_app.errors import ConfigError
@@ -13,12 +15,12 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", name):
+        raise ConfigError(f"--device is {name!r}, but must be auto, cpu, cuda, cuda:1 …")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise ConfigError(f"--device {name} cannot be used here ({reason}): try cpu or auto") from None
-    if device.type == "meta":
-        raise ConfigError("--device meta holds no numbers: try cpu or auto")
     return device

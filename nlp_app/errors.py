@@ -10,9 +10,11 @@
 The command lines print the message on standard error and exit with EXIT_CODE; a traceback means a bug.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 EXIT_CODE = 2
@@ -51,15 +53,30 @@ def fail(message: object) -> NoReturn:
 
 
 def run_command(command: Callable[[], int]) -> NoReturn:
-    """Run a command line's main function and turn a deliberate error into one sentence and EXIT_CODE."""
+    """Run a command line's main function and turn an error of ours or of the system into a sentence and EXIT_CODE."""
+    _make_streams_usable()
     try:
         code = command()
+        sys.stdout.flush()
     except NlpAppError as error:
         fail(error)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does: not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would fail again
         code = 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except OSError as error:  # a full disk behind standard output, a name too long, a place not permitted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        place = error.filename or "standard output"
+        fail(f"{os.fspath(place)!r} cannot be used: {error.strerror or error}")
+    except KeyboardInterrupt as interrupt:
+        print(interrupt.args[0] if interrupt.args else "interrupted", file=sys.stderr)
         code = INTERRUPTED_CODE
     raise SystemExit(code)
+
+
+def _make_streams_usable() -> None:
+    """Where the caller closed standard output it is nowhere; where it takes no emoji they are escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -4,13 +4,16 @@
     DIR.partial    what is being written: a checkpoint without its manifest, and resume/, the state of the run
     DIR.previous   the old DIR, only while the swap lasts
 
-A folder that holds MANIFEST is complete. Where DIR is a mount point it can't be renamed: then the work folder is
-DIR/.partial, and its files are moved up one by one, the manifest last.
+A folder whose MANIFEST names digests is complete. A sibling that this program did not make is never touched:
+DIR.previous is its own where REPLACED stands in it, DIR.partial where nothing but files of its own does. Where DIR is
+a mount point it can't be renamed: then the work folder is DIR/.partial, and its files are moved up one by one, the
+manifest last.
 """
 
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,8 +22,11 @@ from pathlib import Path
 from nlp_app.errors import OutputError
 
 MANIFEST = "manifest.json"
+CHECKPOINT_FILES = ("model.safetensors", "config.json", "tokenizer.json", "golden.json", "metrics.json", MANIFEST)
 RESUME = "resume"
 DONE = "resume.done"
+REPLACED = "replaced"
+NEW = ".new"
 
 
 def is_mount_point(folder: Path) -> bool:
@@ -43,6 +49,34 @@ def work_folder(output: Path) -> Path:
 def previous_folder(output: Path) -> Path:
     """Where the old output stands while the swap lasts."""
     return _sibling(output, ".previous")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether it holds a checkpoint's manifest, not just any file of that name."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"format_version", "sha256"} <= manifest.keys()
+
+
+def is_previous(folder: Path) -> bool:
+    """Whether a swap put it aside, and it is not a folder that somebody named so."""
+    return (folder / REPLACED).is_file()
+
+
+def strangers(folder: Path) -> list[str]:
+    """The names in a folder that this program never writes there."""
+    known = {
+        *CHECKPOINT_FILES,
+        *(name + NEW for name in CHECKPOINT_FILES),
+        RESUME,
+        DONE,
+        REPLACED,
+        ".partial",
+        "lost+found",
+    }
+    return sorted(path.name for path in folder.iterdir() if path.name not in known)
 
 
 @contextlib.contextmanager
@@ -80,7 +114,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file that is whole or absent, and on the disk when this returns."""
-    beside = path.with_name(path.name + ".new")
+    beside = path.with_name(path.name + NEW)
     with writing(path):
         try:
             with beside.open("wb") as file:
@@ -123,12 +157,13 @@ def repair(output: Path) -> None:
     with contextlib.suppress(OSError, OutputError), contextlib.ExitStack() as stack:
         if work.is_dir():
             stack.enter_context(locked(work))
-        if (work / MANIFEST).is_file():
+        if is_complete(work) and not strangers(work):
             publish(output, keep_resume=True)
-        elif not output.exists() and previous_folder(output).is_dir():
+        elif not output.exists() and is_previous(previous_folder(output)):
             previous_folder(output).rename(output)
-        elif output.is_dir():
-            shutil.rmtree(previous_folder(output), ignore_errors=True)
+            (output / REPLACED).unlink()
+        elif is_complete(output):
+            _remove_previous(output)
             _take_back_resume(output)
 
 
@@ -137,14 +172,28 @@ def _sibling(output: Path, suffix: str) -> Path:
     return Path(f"{os.path.realpath(output)}{suffix}")
 
 
-def _swap(work: Path, output: Path) -> None:
+def _remove_previous(output: Path) -> None:
     previous = previous_folder(output)
+    if not is_previous(previous):
+        return
+    for path in previous.iterdir():
+        if path.name != REPLACED:  # the mark goes last, or a crash would leave a folder that is nobody's
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(previous)
+
+
+def _swap(work: Path, output: Path) -> None:
     if output.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        output.rename(previous)
+        _remove_previous(output)
+        (output / REPLACED).touch()
+        try:
+            output.rename(previous_folder(output))
+        except OSError:  # somebody's own folder stands there
+            (output / REPLACED).unlink()
+            raise
     work.rename(output)
     _sync(output.parent)
-    shutil.rmtree(previous, ignore_errors=True)
+    _remove_previous(output)
 
 
 def _move_up(work: Path, output: Path) -> None:

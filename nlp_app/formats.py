@@ -9,7 +9,7 @@ from typing import IO, Any, NoReturn
 
 from nlp_app.delimited import read_delimited
 from nlp_app.errors import DataError
-from nlp_app.rows import Reader, Row, decoded_lines, place_of
+from nlp_app.rows import Reader, Row, decoded_lines, is_packed, place_of
 
 
 def read_jsonl(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -31,7 +31,7 @@ def read_parquet(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Itera
     except ImportError:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'nlp_app[training]'") from None
     try:
-        file = pq.ParquetFile(io.BytesIO(stream.read()) if path.suffix == ".gz" else stream)
+        file = pq.ParquetFile(io.BytesIO(stream.read()) if is_packed(path) else stream)
         for column in columns:
             place_of(path, file.schema_arrow.names, column)
         number = 0
@@ -85,6 +85,8 @@ def _arrow_texts(array: Any, column: str, path: Path) -> list[str | None]:
 
     try:
         texts: list[str | None] = array.cast(pa.string()).to_pylist()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: column {column!r} holds bytes that are not UTF-8 ({error.reason})") from None
     except pa.ArrowException:
         raise DataError(f"{path}: column {column!r} is of type {array.type}, but must hold texts") from None
     return texts

@@ -45,7 +45,7 @@ def check_golden(module: TextClassifier, tokenizer: Tokenizer, golden: Mapping[s
         examples = [
             (example["text"], labels[example["label"]], float(example["score"])) for example in golden["examples"]
         ]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError("golden.json does not hold texts with a label of the model and a score") from None
     if not examples:
         raise CheckpointError("golden.json holds no example")

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from nlp_app.config import ModelConfig
 from nlp_app.errors import CheckpointError, ConfigError, TokenizerError
-from nlp_app.folder import MANIFEST, previous_folder, work_folder
+from nlp_app.folder import CHECKPOINT_FILES, MANIFEST, previous_folder, work_folder
 from nlp_app.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
-MODEL, CONFIG, TOKENIZER, GOLDEN, METRICS = (
-    "model.safetensors", "config.json", "tokenizer.json", "golden.json", "metrics.json",
-)  # fmt: skip
+MODEL, CONFIG, TOKENIZER, GOLDEN, METRICS, _ = CHECKPOINT_FILES
 DIGESTED = (MODEL, CONFIG, TOKENIZER, GOLDEN)
 REMEDY = "copy the whole folder again from where it was made, or train again"
 
@@ -119,6 +117,10 @@ def _describe(tensor: Tensor) -> str:
 def read_metrics(folder: Path, version: str) -> dict[str, Any]:
     """metrics.json has no digest, since it tells clock times; it names the version that it belongs to instead."""
     metrics = parse(folder / METRICS, read(folder, METRICS))
+    try:
+        to_json(metrics)
+    except ValueError as error:  # NaN, or a lone surrogate
+        raise CheckpointError(f"{folder / METRICS} was edited ({error}); {REMEDY}") from None
     model = metrics.get("model")
     found = model.get("version") if isinstance(model, dict) else None
     if found != version:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from nlp_app.errors import run_command
+from nlp_app.errors import ConfigError, DataError, run_command
 from nlp_app.predictor import TEXTS_PER_CHUNK, Predictor
 from nlp_app.tables import read_lines, read_texts
 
@@ -25,8 +25,12 @@ def main() -> int:
     parser.add_argument("--top-k", type=int, default=1, help="labels in `scores` (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     options = parser.parse_args()
+    if options.top_k < 1:
+        raise ConfigError(f"--top-k is {options.top_k}, but must be 1 or more")
     predictor = Predictor.load(options.checkpoint, device=options.device)
     if options.file == "-":
+        if sys.stdin is None:
+            raise DataError("standard input is closed: pipe a text a line into it, or name a file")
         texts = read_lines(sys.stdin.buffer, Path("standard input"))
     else:
         texts = read_texts(Path(options.file), options.text_column or ["text"])

@@ -33,7 +33,13 @@ def decoded_lines(stream: IO[bytes], path: Path) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             byte = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
-            raise DataError(f"{path}:{number}: {byte}, which is not UTF-8: save the file as UTF-8") from None
+            seems = " (the file seems to be UTF-16)" if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+            raise DataError(f"{path}:{number}: {byte}, which is not UTF-8{seems}: save it as UTF-8") from None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the name says that the file is packed by gzip."""
+    return path.suffix.lower() == ".gz"
 
 
 def place_of(path: Path, names: Sequence[str], column: str) -> int:
@@ -43,7 +49,10 @@ def place_of(path: Path, names: Sequence[str], column: str) -> int:
         DataError: it is not there, or there is more than one.
     """
     if column not in names:
-        raise DataError(f"{path} has no column {column!r}: its columns are {', '.join(map(repr, names))}")
+        shown = ", ".join(map(repr, names))
+        raise DataError(
+            f"{path} has no column {column!r}: its columns are {shown}; name yours with --text-column or --label-column"
+        )
     if list(names).count(column) > 1:
         raise DataError(f"{path} has more than one column {column!r}: rename one of them")
     return list(names).index(column)

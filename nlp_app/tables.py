@@ -12,7 +12,7 @@ from typing import IO, cast
 
 from nlp_app.errors import DataError, TokenizerError
 from nlp_app.formats import FORMATS
-from nlp_app.rows import MAX_CHARACTERS, Reader, Row, decoded_lines
+from nlp_app.rows import MAX_CHARACTERS, Reader, Row, decoded_lines, is_packed
 from nlp_app.tokenizer import check_text
 
 
@@ -71,10 +71,12 @@ def join_columns(values: Sequence[str | None]) -> str:
 def open_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, unpacked where its name ends in .gz; what goes wrong while it is read becomes a DataError."""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        with gzip.open(path, "rb") if is_packed(path) else path.open("rb") as stream:
             yield cast(IO[bytes], stream)
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder: name a file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is no whole gzip file ({error}): copy it again, or take .gz off its name") from None
     except OSError as error:
@@ -82,7 +84,7 @@ def open_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _reader(path: Path) -> Reader | None:
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    suffix = path.with_suffix("").suffix if is_packed(path) else path.suffix
     return FORMATS.get(suffix.lower())
 
 

@@ -12,6 +12,9 @@ from nlp_app.errors import ConfigError, NlpAppError, OutputError, run_command
 from serving.app import create_app
 from serving.settings import Settings
 
+SECONDS_TO_FINISH = 15
+"""Accepted requests have this long after SIGTERM; a client that stalls must not keep the server alive."""
+
 
 def main() -> int:
     """Serve; gives the exit code."""
@@ -24,7 +27,10 @@ def main() -> int:
         server.should_exit = True
 
     app = create_app(settings, on_failure=stop)
-    server = uvicorn.Server(uvicorn.Config(app, log_level=settings.log_level, access_log=False))
+    config = uvicorn.Config(
+        app, log_level=settings.log_level, access_log=False, timeout_graceful_shutdown=SECONDS_TO_FINISH
+    )
+    server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down: without a handler that would end us with 143.
         signal.signal(number, lambda *_: None)
@@ -47,12 +53,15 @@ def read_settings(argv: list[str]) -> Settings:
         parser.add_argument(f"--{name.replace('_', '-')}", help=f"{field.description} (also NLP_APP_{name.upper()})")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         detail = error.errors()[0]
         name = str(detail["loc"][0])
         value = "is not given" if detail["type"] == "missing" else f"is {detail['input']!r}: {detail['msg']}"
         raise ConfigError(f"--{name.replace('_', '-')} (or NLP_APP_{name.upper()}) {value}") from None
+    if not settings.model_name.isprintable():  # bytes that are no UTF-8 stand there as lone surrogates
+        raise ConfigError(f"--name (or the folder's name) {settings.model_name!r} is no printable text: choose another")
+    return settings
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -64,8 +73,8 @@ def listen(settings: Settings) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (")[0]
+    except (OSError, UnicodeError) as error:
+        reason = str(getattr(error, "strerror", error)).partition(" (")[0]
         raise OutputError(
             f"cannot listen on {settings.host}:{settings.port} ({reason}): choose another --port or --host"
         ) from None

@@ -2,18 +2,20 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
-from nlp_app.errors import NlpAppError
+from nlp_app.errors import CheckpointError, NlpAppError
 from nlp_app.predictor import Predictor
 from serving.problems import Refused
 from serving.settings import Settings
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class Inference:
@@ -32,6 +34,9 @@ class Inference:
             self._predictor = await self._run(self._load)
         except NlpAppError as error:
             self.failure = error
+        except Exception as error:
+            logger.exception("the model cannot be loaded")
+            self.failure = CheckpointError(f"the model cannot be loaded ({type(error).__name__}: {error})")
 
     async def predict(self, texts: Sequence[str], top_k: int) -> bytes:
         """The body of the answer, as JSON."""

@@ -3,7 +3,12 @@
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.responses import JSONResponse
+
+FIELDS = {"inputs", "top_k"}
+BRANCH = 2
+"""Length of the place of an error in a branch of a union; an item's is longer by its number."""
 
 
 class Refused(Exception):
@@ -25,13 +30,30 @@ def too_large(max_bytes: int) -> Refused:
     return Refused(413, f"the body is larger than {max_bytes:,} bytes: send fewer or shorter texts in one request")
 
 
+def parse(body: bytes) -> Any:
+    """The JSON of a body, of which nothing is checked but its fields: pydantic would make an error of each wrong one.
+
+    Raises:
+        Refused: it is not JSON, lacks a field, or has an unknown one.
+    """
+    try:
+        values = from_json(body)
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {error}") from None
+    if isinstance(values, dict) and "inputs" not in values:
+        raise Refused(422, 'inputs: is missing: send {"inputs": "a text"} or {"inputs": ["a text", "another"]}')
+    if isinstance(values, dict) and not values.keys() <= FIELDS:
+        raise Refused(422, f"the body has a field other than {' and '.join(sorted(FIELDS))}: leave it out")
+    return values
+
+
 def malformed(error: ValidationError) -> Refused:
-    """A body that is not JSON, or not a PredictRequest."""
+    """JSON that is no PredictRequest."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    # Of a union's errors the one that got furthest; where all stopped at once, the last, which is that of the list.
-    worst = max(reversed(details), key=lambda detail: (detail["type"] == "missing", len(detail["loc"])))
-    if worst["type"] == "json_invalid":
-        return Refused(400, f"the body is not JSON: {worst['msg'].removeprefix('Invalid JSON: ')}")
+    # Of a union's errors those that got furthest: the first of a list's items, or the last, which is the list's own.
+    furthest = max(len(detail["loc"]) for detail in details)
+    found = [detail for detail in details if len(detail["loc"]) == furthest]
+    worst = found[0 if len(found[0]["loc"]) > BRANCH else -1]
     return Refused(422, f"{_where(worst['loc'])}: {_RULES.get(worst['type'], worst['msg'])}")
 
 
@@ -39,12 +61,10 @@ def _where(loc: tuple[Any, ...]) -> str:
     """('inputs', 'list[constrained-str]', 3) -> 'inputs[3]'; the middle part names the branch of a union."""
     if not loc:
         return "the body"
-    return str(loc[0])[:64] + "".join(f"[{part}]" for part in loc[1:] if isinstance(part, int))
+    return str(loc[0]) + "".join(f"[{part}]" for part in loc[1:] if isinstance(part, int))
 
 
 _RULES = {
-    "missing": 'is missing: send {"inputs": "a text"} or {"inputs": ["a text", "another"]}',
-    "extra_forbidden": "is not a field of this request: the fields are inputs and top_k",
     "string_type": "must be a string",
     "list_type": "must be a string or a list of strings",
     "int_type": "must be a whole number",

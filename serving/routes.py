@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from nlp_app import __version__
 from serving.inference import Inference
-from serving.problems import Refused, malformed
+from serving.problems import Refused, malformed, parse
 from serving.schemas import Info, Limits, Model, PredictRequest, PredictResponse, Problem, Status
 from serving.settings import Settings
 
@@ -32,11 +32,13 @@ def settings(request: Request) -> Settings:
 async def predict_request(request: Request, limits: Annotated[Settings, Depends(settings)]) -> PredictRequest:
     """Read and check the body; FastAPI's own reader fails with 500 on nested JSON, NaN and lone surrogates."""
     _check_headers(request)
+    values = parse(await request.body())
+    _check_count(values, limits)
     try:
-        body = PredictRequest.model_validate_json(await request.body())
+        body = PredictRequest.model_validate(values)
     except ValidationError as error:
         raise malformed(error) from None
-    _check_limits(body, limits)
+    _check_characters(body, limits)
     return body
 
 
@@ -96,8 +98,9 @@ def _versions() -> dict[str, str]:
 
 
 def _check_headers(request: Request) -> None:
-    kind, _, parameters = request.headers.get("content-type", "application/json").partition(";")
-    charset = parameters.partition("charset=")[2].strip(' "').lower() or "utf-8"
+    kind, *parameters = request.headers.get("content-type", "application/json").split(";")
+    named = dict(parameter.strip().lower().partition("=")[::2] for parameter in parameters)
+    charset = named.get("charset", "utf-8").strip(' "')
     if kind.strip().lower() != "application/json" or charset not in ("utf-8", "utf8"):
         raise Refused(
             415, "the content type must be application/json in UTF-8: send the header Content-Type: application/json"
@@ -106,13 +109,18 @@ def _check_headers(request: Request) -> None:
         raise Refused(415, "the body is compressed: send it as it is, without Content-Encoding")
 
 
-def _check_limits(body: PredictRequest, limits: Settings) -> None:
-    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    if len(texts) > limits.max_inputs:
+def _check_count(values: Any, limits: Settings) -> None:
+    """Before pydantic looks at every text, and makes an error of every one that is none."""
+    inputs = values.get("inputs") if isinstance(values, dict) else None
+    if isinstance(inputs, list) and len(inputs) > limits.max_inputs:
         raise Refused(
             422,
-            f"inputs: there are {len(texts)} texts, but a request may hold {limits.max_inputs}: send several requests",
+            f"inputs: there are {len(inputs)} texts, but a request may hold {limits.max_inputs}: send several requests",
         )
+
+
+def _check_characters(body: PredictRequest, limits: Settings) -> None:
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     for index, text in enumerate(texts):
         if len(text) > limits.max_characters:
             where = "inputs" if isinstance(body.inputs, str) else f"inputs[{index}]"

@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network of the machine")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     device: str = Field("cpu", description="device that the model runs on: cpu, cuda, cuda:1 …")
-    threads: int = Field(0, ge=0, description="threads of the model's arithmetic; 0: as many as the machine has cores")
+    threads: int = Field(
+        0, ge=0, le=256, description="threads of the model's arithmetic; 0: as many as the machine has cores"
+    )
     max_inputs: int = Field(1024, ge=1, description="texts in one request")
     max_characters: int = Field(MAX_CHARACTERS, ge=1, description="characters in one text")
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1, description="bytes in one request's body")

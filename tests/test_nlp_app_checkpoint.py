@@ -9,9 +9,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from nlp_app import parts
 from nlp_app.checkpoint import load_checkpoint, save_checkpoint
 from nlp_app.errors import CheckpointError
-from nlp_app.folder import MANIFEST, previous_folder, work_folder
+from nlp_app.folder import MANIFEST, REPLACED, previous_folder, publish, work_folder
 from nlp_app.parts import DIGESTED, METRICS
 from tests.conftest import TEXTS, make_module, make_tokenizer, write_checkpoint
 
@@ -272,8 +273,27 @@ def test_says_how_to_make_a_checkpoint_where_there_is_none(tmp_path: Path) -> No
     assert f"python -m training.run --output {tmp_path / 'absent'}" in refusal(tmp_path / "absent")
 
 
+def test_loading_beside_a_swap_gives_the_old_or_the_new(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder swapped while it is read must not look like one that was tampered with."""
+    other = write_checkpoint(checkpoint.parent / "other" / "weather", num_filters=8)
+    versions = [load_checkpoint(folder).version for folder in (checkpoint, other)]
+    read = parts.read
+    swapped: list[Path] = []
+
+    def swapping(folder: Path, name: str) -> bytes:
+        data = read(folder, name)
+        if name == parts.TOKENIZER and not swapped:
+            swapped.append(other.rename(work_folder(checkpoint)))
+            publish(checkpoint)
+        return data
+
+    monkeypatch.setattr(parts, "read", swapping)
+    assert load_checkpoint(checkpoint).version == versions[1] != versions[0]
+
+
 def test_loading_repairs_a_crashed_swap(checkpoint: Path) -> None:
     version = load_checkpoint(checkpoint).version
+    (checkpoint / REPLACED).touch()
     checkpoint.rename(previous_folder(checkpoint))
     assert load_checkpoint(checkpoint).version == version
     checkpoint.rename(work_folder(checkpoint))

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -9,15 +10,27 @@ import pytest
 
 from nlp_app import folder
 from nlp_app.errors import OutputError
-from nlp_app.folder import MANIFEST, RESUME, is_mount_point, locked, previous_folder, publish, repair, work_folder
+from nlp_app.folder import (
+    MANIFEST,
+    REPLACED,
+    RESUME,
+    is_mount_point,
+    locked,
+    previous_folder,
+    publish,
+    repair,
+    work_folder,
+)  # fmt: skip
 from tests.conftest import ROOT
+
+MODEL = "model.safetensors"
 
 
 def fill(path: Path, content: str, *, whole: bool = True, resume: bool = False) -> Path:
     path.mkdir(parents=True, exist_ok=True)
-    (path / "model").write_text(content)
+    (path / MODEL).write_text(content)
     if whole:
-        (path / MANIFEST).write_text(content)
+        (path / MANIFEST).write_text(json.dumps({"format_version": 1, "sha256": content}))
     if resume:
         (path / RESUME).mkdir()
         (path / RESUME / "state.json").write_text(content)
@@ -25,8 +38,8 @@ def fill(path: Path, content: str, *, whole: bool = True, resume: bool = False) 
 
 
 def content(path: Path) -> str:
-    assert (path / MANIFEST).read_text() == (path / "model").read_text()
-    return (path / "model").read_text()
+    assert json.loads((path / MANIFEST).read_text())["sha256"] == (path / MODEL).read_text()
+    return (path / MODEL).read_text()
 
 
 @pytest.fixture
@@ -46,14 +59,14 @@ def test_publish_swaps_the_work_folder_in(output: Path, old: bool) -> None:
     publish(output)
     assert content(output) == "new"
     assert names(output.parent) == ["out"]
-    assert names(output) == [MANIFEST, "model"]
+    assert names(output) == [MANIFEST, MODEL]
 
 
 def test_publish_can_leave_the_state_of_an_interrupted_run(output: Path) -> None:
     fill(work_folder(output), "new", resume=True)
     publish(output, keep_resume=True)
     assert content(output) == "new"
-    assert names(output) == [MANIFEST, "model"]
+    assert names(output) == [MANIFEST, MODEL]
     assert names(work_folder(output)) == [RESUME]
 
 
@@ -78,7 +91,7 @@ class Crash(BaseException):
     """The process dies here: nothing may catch it."""
 
 
-STEPS = 8
+STEPS = 14
 
 
 @pytest.mark.parametrize("keep_resume", [False, True])
@@ -104,7 +117,14 @@ def test_a_crash_at_any_step_of_publish_is_repaired(
         return call
 
     with monkeypatch.context() as patch:
-        for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (Path, "rmdir"), (shutil, "rmtree")):
+        for owner, name in (
+            (Path, "touch"),
+            (Path, "rename"),
+            (Path, "replace"),
+            (Path, "unlink"),
+            (Path, "rmdir"),
+            (shutil, "rmtree"),
+        ):
             patch.setattr(owner, name, dying(getattr(owner, name)))
         try:
             publish(output, keep_resume=keep_resume)
@@ -115,7 +135,7 @@ def test_a_crash_at_any_step_of_publish_is_repaired(
     assert crashed or taken <= step
     repair(output)
     assert content(output) == "new"
-    assert names(output) in ([MANIFEST, "model"], [".partial", MANIFEST, "model"])
+    assert names(output) in ([MANIFEST, MODEL], [".partial", MANIFEST, MODEL])
     assert not previous_folder(output).exists()
     if keep_resume:
         assert (work_folder(output) / RESUME / "state.json").read_text() == "new"
@@ -123,14 +143,44 @@ def test_a_crash_at_any_step_of_publish_is_repaired(
 
 def test_a_crash_before_the_manifest_leaves_the_old(output: Path) -> None:
     fill(previous_folder(output), "old")
+    (previous_folder(output) / REPLACED).touch()
     fill(work_folder(output), "new", whole=False, resume=True)
     repair(output)
     assert content(output) == "old"
     assert (work_folder(output) / RESUME).is_dir()
 
 
+def test_repair_leaves_what_is_not_ours(output: Path) -> None:
+    fill(output, "mine")
+    fill(previous_folder(output), "a copy that somebody made")
+    (work_folder(output)).mkdir()
+    (work_folder(output) / MANIFEST).write_text("{}")
+    repair(output)
+    assert content(output) == "mine"
+    assert content(previous_folder(output)) == "a copy that somebody made"
+    fill(work_folder(output), "notes beside it")
+    (work_folder(output) / "precious").touch()
+    repair(output)
+    assert content(output) == "mine"
+    shutil.rmtree(output)
+    repair(output)
+    assert not output.exists()
+
+
+def test_publish_does_not_remove_a_folder_that_is_not_ours(output: Path) -> None:
+    fill(output, "old")
+    fill(previous_folder(output), "a copy that somebody made")
+    fill(work_folder(output), "new")
+    with pytest.raises(OutputError, match="cannot be written"):
+        publish(output)
+    assert content(output) == "old"
+    assert names(output) == [MANIFEST, MODEL]
+    assert content(previous_folder(output)) == "a copy that somebody made"
+
+
 def test_repair_leaves_a_living_run_alone(output: Path) -> None:
     fill(previous_folder(output), "old")
+    (previous_folder(output) / REPLACED).touch()
     work = fill(work_folder(output), "new")
     with locked(work):
         repair(output)

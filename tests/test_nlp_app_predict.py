@@ -1,5 +1,6 @@
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nlp_app import Predictor, predict
+from nlp_app.errors import EXIT_CODE
 from tests.conftest import ROOT, Refused, command
 
 TEXTS = ["ice and snow", "", "the sun, hot", "warm 中文"]
@@ -89,8 +91,34 @@ def test_refuses_what_is_not_there(shared_checkpoint: Path, tmp_path: Path, refu
     assert "there is no file" in refused(predict.main, "--checkpoint", shared_checkpoint, tmp_path / "absent.csv")
 
 
+@pytest.mark.parametrize(
+    ("redirections", "message"),
+    [
+        (">/dev/full", "error: 'standard output' cannot be used: No space left on device"),
+        ("<&-", "error: standard input is closed"),
+        ("</", "error: 'standard input' cannot be used: Is a directory"),
+    ],
+)
+def test_odd_streams_give_one_sentence(shared_checkpoint: Path, redirections: str, message: str) -> None:
+    done = in_shell(f"{redirections} --checkpoint {shared_checkpoint} -")
+    assert (done.returncode, done.stderr.count("\n")) == (EXIT_CODE, 1), done.stderr
+    assert message in done.stderr
+
+
+def test_a_closed_standard_output_is_nowhere(shared_checkpoint: Path) -> None:
+    done = in_shell(f">&- --checkpoint {shared_checkpoint} -")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def in_shell(rest: str) -> subprocess.CompletedProcess[str]:
+    program = f"printf 'snow\\n' | {shlex.quote(sys.executable)} -m nlp_app.predict {rest}"
+    return subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_refuses_options_that_break_a_rule(shared_checkpoint: Path, tmp_path: Path, refused: Refused) -> None:
     path = tmp_path / "texts.txt"
     path.write_text("snow\n")
-    assert "top_k is 0" in refused(predict.main, "--checkpoint", shared_checkpoint, "--top-k", 0, path)
-    assert "--device nonsense" in refused(predict.main, "--checkpoint", shared_checkpoint, "--device", "nonsense", path)
+    assert "--top-k is 0" in refused(predict.main, "--checkpoint", shared_checkpoint, "--top-k", 0, path)
+    assert "--device is 'nonsense'" in refused(
+        predict.main, "--checkpoint", shared_checkpoint, "--device", "nonsense", path
+    )

@@ -120,6 +120,7 @@ def test_windows_line_ends(tmp_path: Path) -> None:
         ("rows.tsv", 'text\tlabel\n"open\tb\n', "rows.tsv:2: a quote is opened in this row and never closed"),
         ("rows.csv", "text,label\rx,a\ry,b\r", "rows.csv:1: a carriage return stands outside quotes"),
         ("rows.csv", b"text,label\nx,a\ncaf\xe9,b\n", "rows.csv:3: byte 4 of the line is 0xe9, which is not UTF-8"),
+        ("rows.csv", "text,label\nx,a\n".encode("utf-16"), "which is not UTF-8 (the file seems to be UTF-16): save it"),
         ("rows.jsonl", b'{"text": "\xff", "label": "a"}', "rows.jsonl:1: byte 11 of the line is 0xff"),
         ("rows.jsonl", '{"text": "x", "label": "a"}\n{"text": ', "rows.jsonl:2: the line is not JSON"),
         ("rows.jsonl", '["x", "a"]', "rows.jsonl:1: the line is not a JSON object"),
@@ -163,14 +164,21 @@ def test_refuses_a_text_of_10_mb(tmp_path: Path, name: str, make: Callable[[Path
 def test_refuses_what_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "absent.csv") == "there is no file absent.csv"
     (tmp_path / "folder.csv").mkdir()
-    assert refusal(tmp_path / "folder.csv") == "folder.csv cannot be read: Is a directory"
+    assert refusal(tmp_path / "folder.csv") == "folder.csv is a folder: name a file"
+
+
+def test_refuses_parquet_texts_that_are_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")])
+    pq.write_table(pa.table({"text": broken, "label": ["a"]}), path)
+    assert "column 'text' holds bytes that are not UTF-8" in refusal(path)
 
 
 def test_refuses_parquet_columns_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"text": [["x"]], "label": ["a"]}), path)
     assert "column 'text' is of type list<" in refusal(path)
-    assert refusal(path, ("body",)) == "rows.parquet has no column 'body': its columns are 'text', 'label'"
+    assert "rows.parquet has no column 'body': its columns are 'text', 'label'; name yours" in refusal(path, ("body",))
 
 
 def test_leaves_the_csv_modules_limit_as_it_was(tmp_path: Path) -> None:

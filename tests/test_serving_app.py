@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from pydantic import ValidationError
 
 from nlp_app import Predictor
 from nlp_app.errors import CheckpointError, NlpAppError
-from serving import Settings, create_app
+from serving import Settings, create_app, routes
 from serving.inference import Inference
+from serving.problems import Refused, malformed
 from tests.conftest import LABELS, TEXTS
 
 
@@ -73,6 +75,45 @@ def test_answers_blank_texts_and_empty_lists(client: TestClient) -> None:
     assert client.post("/predict", json={"inputs": []}).json()["predictions"] == []
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"inputs": [1] * 1000}, "inputs: there are 1000 texts, but a request may hold 8"),
+        ({"inputs": "x", **{f"k{number}": 1 for number in range(300)}}, "has a field other than inputs"),
+        ({"inputs": ["a", 1, 2, 3]}, "inputs[1]: must be a string"),
+    ],
+)
+def test_many_faults_make_few_errors(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], message: str
+) -> None:
+    """An error for each of a million wrong items would hold the event loop for seconds and take gigabytes."""
+
+    def few(error: ValidationError) -> Refused:
+        assert error.error_count() <= 8
+        return malformed(error)
+
+    monkeypatch.setattr(routes, "malformed", few)
+    assert message in detail(client.post("/predict", json=body), 422)
+
+
+@pytest.mark.parametrize("value", ["charset=utf-8; x=y", "charset=UTF-8", 'charset="utf-8"', "x=y"])
+def test_takes_parameters_of_the_content_type(client: TestClient, value: str) -> None:
+    headers = {"Content-Type": f"application/json; {value}"}
+    assert post(client, '{"inputs": "snow"}', **headers).status_code == 200
+
+
+def test_a_load_that_fails_in_any_way_is_told(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> Predictor:
+        raise MemoryError("all gone")
+
+    monkeypatch.setattr(Predictor, "load", failing)
+    failures: list[NlpAppError] = []
+    with TestClient(create_app(settings(shared_checkpoint), on_failure=failures.append)) as client:
+        while not failures:
+            client.get("/health/live")
+        assert "the model cannot be loaded (MemoryError: all gone)" in detail(client.get("/health/ready"), 503)
+
+
 def test_says_where_a_text_was_cut(client: TestClient) -> None:
     cut, whole = client.post("/predict", json={"inputs": ["snow " * 40, "snow"]}).json()["predictions"]
     assert cut["truncated"] is True
@@ -127,7 +168,7 @@ def test_health_and_info(client: TestClient, weather: Predictor) -> None:
         ('{"inputs": ["a", ["b"]]}', 422, "inputs[1]: must be a string"),
         ('{"text": "x"}', 422, "inputs: is missing"),
         ("{}", 422, "inputs: is missing"),
-        ('{"inputs": "x", "topk": 3}', 422, "topk: is not a field of this request: the fields are inputs and top_k"),
+        ('{"inputs": "x", "topk": 3}', 422, "the body has a field other than inputs and top_k: leave it out"),
         ("[]", 422, 'the body: must be an object such as {"inputs": "a text"}'),
         ("null", 422, "the body: must be an object"),
         ('"x"', 422, "the body: must be an object"),

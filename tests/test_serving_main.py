@@ -62,6 +62,36 @@ def test_serves_until_it_is_told_to_stop_then_exits_with_0(shared_checkpoint: Pa
     assert (process.returncode, errors) == (0, "")
 
 
+def test_a_client_that_stalls_does_not_keep_the_server_alive(
+    shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import serving.__main__ as s; s.SECONDS_TO_FINISH = 1; s.main()"
+    arguments = ["--checkpoint", str(shared_checkpoint), "--port", "0", "--log-level", "critical"]
+    with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        host, port = re.search(r"http://([\d.]+):(\d+)", process.stdout.readline()).groups()  # type: ignore[union-attr]
+        wait_until_ready(f"http://{host}:{port}")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+            assert call(f"http://{host}:{port}/health/live")[0] == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--name", "\udcff"), "is no printable text: choose another"),
+        (("--host", "a" * 100), "choose another --port or --host"),
+        (("--threads", "100000"), "--threads (or NLP_APP_THREADS) is '100000'"),
+    ],
+)
+def test_refuses_odd_settings(
+    refused: Refused, shared_checkpoint: Path, arguments: tuple[str, str], message: str
+) -> None:
+    assert message in refused(main, "--checkpoint", shared_checkpoint, *arguments)
+
+
 def test_sigterm_lets_an_accepted_request_finish(shared_checkpoint: Path) -> None:
     body = json.dumps({"inputs": ["snow and ice " * 20] * 1000}).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

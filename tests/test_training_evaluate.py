@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,20 @@ def test_refuses_broken_input(shared_checkpoint: Path, tmp_path: Path, data: Pat
     absent = tmp_path / "absent" / "errors.csv"
     assert f"{absent} cannot be written: No such file" in refused(evaluate.main, *common, data, "--errors", absent)
     assert "there is no checkpoint" in refused(evaluate.main, "--checkpoint", tmp_path / "none", "--data", data)
+
+
+def test_errors_never_take_the_place_of_something_else(
+    shared_checkpoint: Path, data: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    common = ("--checkpoint", shared_checkpoint, "--data", data, "--errors")
+    before = data.read_bytes()
+    assert "is the --data file, which it would replace" in refused(evaluate.main, *common, data)
+    assert data.read_bytes() == before
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        assert "is no regular file" in refused(evaluate.main, *common, path)
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    run(monkeypatch, capsys, *common, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text().startswith("line,text,label")

@@ -3,6 +3,8 @@ import json
 import math
 import os
 import resource
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from nlp_app.checkpoint import load_checkpoint
 from nlp_app.folder import RESUME, work_folder
 from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
 from training import evaluate, learner, run
+from training.fit import Run, refit
 from training.state import STATE, StateStore
 
 SMALL = (
@@ -356,6 +359,66 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
     monkeypatch.setattr(StateStore, "save", counting)
 
 
+def test_what_is_not_the_runs_is_left_alone(
+    train_main: Callable[..., int], refused: Refused, train_csv: Path, output: Path
+) -> None:
+    common = ("--train", train_csv, "--output", output)
+    previous = output.with_name("weather.previous")
+    previous.mkdir(parents=True)
+    assert "weather.previous was not left by a run" in refused(run.main, *SMALL, *common)
+    previous.rmdir()
+    work = work_folder(output)
+    work.mkdir()
+    (work / "precious").touch()
+    assert "holds 'precious', which no run wrote" in refused(run.main, *SMALL, *common)
+    assert (work / "precious").exists()
+    shutil.rmtree(work)
+    train_main(*common)
+    (output / "train.CSV").touch()
+    assert "holds 'train.CSV', which --overwrite would remove" in refused(run.main, *SMALL, *common, "--overwrite")
+    assert (output / "train.CSV").exists()
+    (output / "train.CSV").unlink()
+    (output / "manifest.json").write_text('{"name": "a web app"}')
+    assert "is not a checkpoint, which is all that --overwrite replaces" in refused(
+        run.main, *SMALL, *common, "--overwrite"
+    )
+
+
+def test_a_reader_that_goes_away_ends_no_training(train_csv: Path, output: Path) -> None:
+    words = " ".join(map(str, (*SMALL, "--train", train_csv, "--output", output)))
+    program = f"{shlex.quote(sys.executable)} -m training.run {words} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Predictor.load(output).labels == ("cold", "hot", "warm")
+
+
+def test_a_file_may_have_a_name_that_is_not_utf_8(
+    train_main: Callable[..., int], train_csv: Path, output: Path
+) -> None:
+    odd = train_csv.rename(train_csv.with_name("train\udcff.csv"))
+    assert train_main("--train", odd, "--output", output) == 0
+
+
+def test_a_loss_that_is_no_number_in_the_refit_alone_is_told(
+    refused: Refused, train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(run_: Run, learner_: learner.Learner, rows: object) -> None:
+        refit(run_, learner_, rows)  # type: ignore[arg-type]
+        torch.nn.init.constant_(learner_.averaged.output.bias, math.nan)
+
+    monkeypatch.setattr(run, "refit", poisoned)
+    message = refused(run.main, *SMALL, "--train", train_csv, "--output", output)
+    assert "the loss was not a number when all rows were trained on: lower --learning-rate" in message
+    assert names(output.parent) == []
+
+
+def test_a_label_column_must_be_one_of_labels(refused: Refused, output: Path, tmp_path: Path) -> None:
+    ids = write_csv(tmp_path / "ids.csv", [(f"text {number}", f"id{number % 1100}") for number in range(1200)])
+    common = (*SMALL, "--output", output, "--train", ids)
+    assert "1,100 labels for 1,200 texts: is --label-column a column of labels?" in refused(run.main, *common)
+    assert "column 'label' cannot be both text and label" in refused(run.main, *common, "--text-column", "label")
+
+
 @pytest.mark.parametrize("saves", [1, 2, 4, 6])
 def test_ctrl_c_saves_the_best_so_far_and_resume_ends_with_the_same_weights(
     train_main: Callable[..., int], train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch, saves: int
@@ -378,6 +441,23 @@ def test_ctrl_c_saves_the_best_so_far_and_resume_ends_with_the_same_weights(
     for key in ("epochs", "best_epoch", "stopped_because", "texts"):
         assert metrics(output)["train"][key] == metrics(whole)["train"][key]
     assert names(output.parent) == ["weather", "whole"]
+
+
+def test_an_interrupted_run_leaves_the_model_that_it_was_to_replace(
+    train_main: Callable[..., int], train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_main("--train", train_csv, "--output", output)
+    before = weights(output)
+    changed = ("--train", train_csv, "--output", output, "--seed", 5)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt, match="still holds the model that was there; go on with --resume"):
+            train_main(*changed, "--overwrite")
+    assert weights(output) == before
+    assert names(work_folder(output)) == [RESUME]
+    assert train_main(*changed, "--resume") == 0
+    assert weights(output) != before
+    assert names(output.parent) == ["weather"]
 
 
 @pytest.mark.parametrize("saves", [2, 6])

@@ -10,6 +10,8 @@ from nlp_app.errors import DataError
 from nlp_app.tables import join_columns, read_rows
 
 EXAMPLES_SHOWN = 3
+MOST_LABELS = 1000
+"""More, and fewer than two texts for each: then the column is one of ids or of texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ def read_examples(path: Path, *, text_columns: Sequence[str], label_column: str)
     Raises:
         DataError: the file cannot be used, holds no row, or a row has no label.
     """
+    if label_column in text_columns:
+        raise DataError(f"column {label_column!r} cannot be both text and label: set --text-column or --label-column")
     texts, labels, lines = [], [], []
     for line, (*parts, label) in read_rows(path, [*text_columns, label_column]):
         if label is None or not label.strip():
@@ -93,9 +97,13 @@ def label_set(train: Examples) -> tuple[str, ...]:
     """The classes, sorted.
 
     Raises:
-        DataError: there is only one.
+        DataError: there is only one, or so many that the column can't be one of labels.
     """
     labels = tuple(sorted(set(train.labels)))
+    if len(labels) > MOST_LABELS and len(labels) > len(train) / 2:
+        raise DataError(
+            f"{train.path}: {len(labels):,} labels for {len(train):,} texts: is --label-column a column of labels?"
+        )
     if len(labels) < 2:
         raise DataError(f"{train.path}: every row has the label {labels[0]!r}: a classifier needs at least two labels")
     return labels

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nlp_app.errors import run_command
+from nlp_app.errors import OutputError, run_command
 from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
 from training.console import make_console, warn
@@ -35,6 +35,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--errors", type=Path, help="write the wrong answers to this CSV file, most confident first")
     options = parser.parse_args()
+    if options.errors is not None:
+        check_errors_file(options.errors, options.data)
     predictor = Predictor.load(options.checkpoint, device=options.device)
     examples = read_examples(
         options.data, text_columns=options.text_column or ["text"], label_column=options.label_column
@@ -42,12 +44,22 @@ def main() -> int:
     predictions = predictor.predict(examples.texts)
     confusion = confusion_of(predictor.labels, examples, predictions)
     if options.errors is not None:
-        write_file(options.errors, errors_csv(examples, predictions))
+        write_file(options.errors.resolve(), errors_csv(examples, predictions))
     if options.json:
         print(json.dumps(confusion.to_json(), ensure_ascii=False, indent=2))
     else:
         print_tables(make_console(), confusion, predictor.labels)
     return 0
+
+
+def check_errors_file(errors: Path, data: Path) -> None:
+    """Raise an OutputError where the file of wrong answers would take the place of something else."""
+    if errors.exists() and not errors.is_file():
+        raise OutputError(f"--errors {errors} is no regular file: name a new one, or one to replace")
+    if not errors.name:
+        raise OutputError(f"--errors {str(errors)!r} is no name of a file")
+    if errors.exists() and data.exists() and errors.samefile(data):
+        raise OutputError(f"--errors {errors} is the --data file, which it would replace: name another")
 
 
 def confusion_of(labels: Sequence[str], examples: Examples, predictions: Sequence[Prediction]) -> Confusion:
@@ -87,7 +99,7 @@ def print_tables(console: Console, confusion: Confusion, known: Sequence[str]) -
 def _print_matrix(console: Console, confusion: Confusion) -> None:
     if len(confusion.labels) > MATRIX_LABELS:
         console.print("Confusion matrix, the cells off the diagonal (--json gives all of it):")
-        print_pairs(console, confusion.worst_pairs(confusion.counts.size))
+        print_pairs(console, confusion.worst_pairs(len(confusion.texts)))
         return
     numbers = [str(number) for number in range(1, len(confusion.labels) + 1)]
     table = Table("", "true \\ predicted", *numbers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from rich.console import Console
 
-from nlp_app.errors import ConfigError
+from nlp_app.errors import ConfigError, OutputError
 from nlp_app.model import TextClassifier
 from nlp_app.scoring import score
 from training.batches import Dataset
@@ -19,6 +19,7 @@ from training.progress import Watch
 from training.state import RunState, StateStore
 
 SELECTION, REFIT = "selection", "refit"
+INTERRUPTED = "interrupted by the user"
 
 
 @dataclass(kw_only=True)
@@ -33,23 +34,28 @@ class Run:
     def restore(self, learner: Learner) -> None:
         """Bring a new learner to where the phase is."""
         if self.state.epoch:
-            learner.restore(self.store.tensors("learner"), self.state.learner)
+            tensors = self.store.tensors("learner")
+            try:
+                learner.restore(tensors, self.state.learner)
+            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise OutputError(f"the state of the interrupted run is damaged ({reason}): use --overwrite") from None
 
 
 def select(run: Run, learner: Learner, train: Dataset, validation: Dataset) -> None:
-    """Train until the recipe's patience ends without a better validation accuracy; store the best weights.
+    """Train until the recipe's patience ends without a lower validation loss; store the best weights.
 
     Raises:
         Interrupted: the user asked to stop; the last whole epoch is stored.
         ConfigError: no epoch gave a score that is a number.
     """
     state, epochs = run.state, learner.recipe.epochs
-    stopping = EarlyStopping(patience=learner.recipe.patience, scores=[scores["accuracy"] for scores in state.scores])
+    stopping = EarlyStopping(patience=learner.recipe.patience, scores=[-scores["loss"] for scores in state.scores])
     with Watch(console=run.console, phase=SELECTION, epochs=epochs, done=state.epoch) as watch:
         while not state.stopped_because:
             loss = _run_epoch(run, learner, train, watch)
             state.scores.append(validate(learner.averaged, validation))
-            better = stopping.add(state.scores[-1]["accuracy"])
+            better = stopping.add(-state.scores[-1]["loss"])
             state.best_epoch = stopping.best
             state.stopped_because = _why_stopped(stopping, epochs)
             best = {"best": learner.averaged.state_dict()} if better else {}
@@ -101,7 +107,7 @@ def _run_epoch(run: Run, learner: Learner, train: Dataset, watch: Watch) -> floa
 
 def _why_stopped(stopping: EarlyStopping, epochs: int) -> str:
     if stopping.should_stop:
-        return f"no better validation accuracy in the last {stopping.patience} epochs"
+        return f"no lower validation loss in the last {stopping.patience} epochs"
     if len(stopping.scores) >= epochs:
         return f"all {epochs} epochs were done"
     return ""

@@ -25,7 +25,7 @@ class Recipe:
     epochs: int
     """At most."""
     patience: int
-    """Training stops when this many epochs brought no better score."""
+    """Training stops when this many epochs brought no lower validation loss."""
     batch_size: int
     learning_rate: float
     weight_decay: float

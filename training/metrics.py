@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of texts: rows are the true classes, columns the predicted ones, both in the order of labels."""
+    """Counts of texts for each pair of a true and a predicted class that occurs."""
 
     labels: tuple[str, ...]
-    counts: NDArray[np.int64]
-    """(C, C)."""
+    true: NDArray[np.int64]
+    """(P,) places in labels."""
+    predicted: NDArray[np.int64]
+    """(P,)."""
+    texts: NDArray[np.int64]
+    """(P,) how often each pair occurs: at least once, so that memory grows with the texts, not with C * C."""
 
     @classmethod
     def of(cls, labels: Sequence[str], true: Sequence[str], predicted: Sequence[str]) -> "Confusion":
@@ -26,29 +30,35 @@ class Confusion:
     @classmethod
     def of_indices(cls, labels: Sequence[str], true: NDArray[np.int64], predicted: NDArray[np.int64]) -> "Confusion":
         """Count pairs of places in labels."""
-        counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-        np.add.at(counts, (true, predicted), 1)
-        return cls(tuple(labels), counts)
+        cells, texts = np.unique(true * len(labels) + predicted, return_counts=True)
+        return cls(tuple(labels), cells // len(labels), cells % len(labels), texts)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(C, C): rows are the true classes, columns the predicted ones."""
+        counts = np.zeros((len(self.labels), len(self.labels)), dtype=np.int64)
+        counts[self.true, self.predicted] = self.texts
+        return counts
 
     @property
     def accuracy(self) -> float:
         """The share of texts whose class was found; 0 where there is no text."""
-        return float(np.trace(self.counts) / max(1, self.counts.sum()))
+        return float(self._hits.sum() / max(1, self.texts.sum()))
 
     @property
     def precision(self) -> NDArray[np.float64]:
         """(C,): of the texts given the class, the share that has it; 0 where there is none, as in scikit-learn."""
-        return _ratio(np.diag(self.counts), self.counts.sum(axis=0))
+        return _ratio(self._hits, self._sum(self.predicted))
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """(C,): of the texts that have the class, the share that was given it; 0 where there is none."""
-        return _ratio(np.diag(self.counts), self.counts.sum(axis=1))
+        return _ratio(self._hits, self._sum(self.true))
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """(C,): the harmonic mean of precision and recall, 2 tp / (true + predicted)."""
-        return _ratio(2 * np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1))
+        return _ratio(2 * self._hits, self._sum(self.predicted) + self._sum(self.true))
 
     @property
     def macro_f1(self) -> float:
@@ -61,25 +71,22 @@ class Confusion:
         Args:
             values: (C,).
         """
-        present = self.counts.sum(axis=0) + self.counts.sum(axis=1) > 0
+        present = self._sum(self.predicted) + self._sum(self.true) > 0
         return float(values[present].mean()) if present.any() else 0.0
 
     def worst_pairs(self, most: int) -> list[tuple[str, str, int]]:
         """The pairs confused most often: true label, predicted label, texts; at most `most` of them."""
-        wrong = self.counts - np.diag(np.diag(self.counts))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-        places = [np.unravel_index(int(flat), wrong.shape) for flat in order]
+        (wrong,) = np.nonzero(self.true != self.predicted)
+        order = wrong[np.argsort(-self.texts[wrong], kind="stable")][:most]
         return [
-            (self.labels[row], self.labels[column], int(wrong[row, column]))
-            for row, column in places
-            if wrong[row, column]
+            (self.labels[self.true[pair]], self.labels[self.predicted[pair]], int(self.texts[pair])) for pair in order
         ]
 
     def to_json(self) -> dict[str, Any]:
         """Every figure as plain JSON values."""
-        rows = zip(self.labels, self.precision, self.recall, self.f1, self.counts.sum(axis=1), strict=True)
+        rows = zip(self.labels, self.precision, self.recall, self.f1, self._sum(self.true), strict=True)
         return {
-            "texts": int(self.counts.sum()),
+            "texts": int(self.texts.sum()),
             "accuracy": self.accuracy,
             "macro_precision": self.macro(self.precision),
             "macro_recall": self.macro(self.recall),
@@ -90,6 +97,18 @@ class Confusion:
             },
             "confusion": {"labels": list(self.labels), "counts": self.counts.tolist()},
         }
+
+    @property
+    def _hits(self) -> NDArray[np.int64]:
+        right = self.true == self.predicted
+        hits = np.zeros(len(self.labels), dtype=np.int64)
+        hits[self.true[right]] = self.texts[right]
+        return hits
+
+    def _sum(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        totals = np.zeros(len(self.labels), dtype=np.int64)
+        np.add.at(totals, places, self.texts)
+        return totals
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -65,9 +65,11 @@ class Options:
     dropout: float = _option(0.5, "share of the pooled features zeroed in training", low=0, high=0.95)
     token_dropout: float = _option(0.1, "share of the tokens hidden in training", low=0, high=0.95)
     epochs: int | None = _option(None, "passes over the training texts, at most", low=1, high=100_000)
-    patience: int | None = _option(None, "stop when this many epochs brought no better score", low=1, high=100_000)
+    patience: int | None = _option(
+        None, "stop when this many epochs brought no lower validation loss", low=1, high=100_000
+    )
     batch_size: int = _option(64, "texts in a step", low=2, high=1_000_000)
-    learning_rate: float = _option(2e-3, "of AdamW", low=1e-8, high=10)
+    learning_rate: float = _option(1.5e-3, "of AdamW", low=1e-8, high=10)
     weight_decay: float = _option(0.01, "of AdamW", low=0, high=10)
     average_decay: float = _option(
         0.99, "of the running mean of the weights, which is what is kept", low=0, high=0.99999

@@ -1,12 +1,24 @@
 """The output folder of a run: checked before anything is read, held while the run lasts, left clean."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nlp_app.errors import OutputError
-from nlp_app.folder import MANIFEST, RESUME, is_mount_point, locked, work_folder, writing
+from nlp_app.folder import (
+    RESUME,
+    is_complete,
+    is_mount_point,
+    is_previous,
+    locked,
+    previous_folder,
+    strangers,
+    work_folder,
+    writing,
+)  # fmt: skip
+from training.fit import INTERRUPTED
 from training.options import Options
 from training.state import STATE
 
@@ -15,6 +27,7 @@ def check_output(options: Options) -> None:
     """Raise an OutputError where the run could not write its result, or would overwrite what nobody gave up."""
     output, work = options.output, work_folder(options.output)
     state = work / RESUME / STATE
+    _check_siblings(work, previous_folder(output))
     if options.resume:
         if not state.is_file():
             raise OutputError(f"there is no interrupted run to go on with in {work}: leave --resume out")
@@ -30,10 +43,40 @@ def check_output(options: Options) -> None:
         return
     if not options.overwrite:
         raise OutputError(f"--output {output} exists: name another folder, or replace it with --overwrite")
-    if content and MANIFEST not in content:
+    if content and not is_complete(output):
         raise OutputError(
             f"--output {output} is not a checkpoint, which is all that --overwrite replaces: name another folder"
         )
+    if kept := strangers(output):
+        raise OutputError(
+            f"--output {output} holds {kept[0]!r}, which --overwrite would remove though it is no part of a "
+            "checkpoint: move it away, or name another folder"
+        )
+
+
+def holds_finished_model(output: Path) -> bool:
+    """Whether a model stands there that a run ended, and that one which was interrupted must not replace."""
+    if not is_complete(output):
+        return False
+    try:
+        metrics = json.loads((output / "metrics.json").read_bytes())
+        return bool(metrics["train"]["stopped_because"] != INTERRUPTED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _check_siblings(work: Path, previous: Path) -> None:
+    """Raise an OutputError where a name that the run needs is somebody's, or the work folder is in use."""
+    if previous.exists() and not is_previous(previous):
+        raise OutputError(f"{previous} was not left by a run, which needs that name: move it away")
+    if not work.exists():
+        return
+    if not work.is_dir():
+        raise OutputError(f"{work} is a file where the run needs a folder: move it away")
+    if kept := strangers(work):
+        raise OutputError(f"{work} holds {kept[0]!r}, which no run wrote: move it away, or name another --output")
+    with locked(work):  # or another run is at it
+        pass
 
 
 @contextmanager
@@ -48,7 +91,7 @@ def work_on(options: Options) -> Iterator[Path]:
         try:
             yield work
         finally:
-            if not (work / RESUME / STATE).is_file() and not (work / MANIFEST).is_file():
+            if not (work / RESUME / STATE).is_file() and not is_complete(work):
                 shutil.rmtree(work, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """What a run tells at its end: metrics.json, whose keys are a contract, and the last screen."""
 
+import os
 import platform
 import resource
 import sys
@@ -81,7 +82,7 @@ def metrics(
 def trained(options: Options) -> dict[str, Any]:
     """What config.json tells of the training: no clock time, so that equal runs give equal model versions."""
     files = {name: getattr(options, name) for name in ("train", "validation")}
-    named = {name: path and path.name for name, path in files.items()}
+    named = {name: path and os.fsencode(path.name).decode(errors="replace") for name, path in files.items()}
     return {"options": {**options.fingerprint(), **named}, "versions": versions()}
 
 

@@ -11,15 +11,13 @@ from nlp_app.folder import publish, repair
 from nlp_app.model import TextClassifier
 from training import report
 from training.console import make_console
-from training.fit import REFIT, SELECTION, Run, refit, select, validate
+from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select, validate
 from training.interrupt import Interrupted, stop_request
 from training.learner import Learner
 from training.options import Options, parse_options
-from training.output import check_output, work_on
+from training.output import check_output, holds_finished_model, work_on
 from training.prepare import Prepared, prepare, read
 from training.state import RunState, StateStore
-
-INTERRUPTED = "interrupted by the user"
 
 
 def main() -> int:
@@ -73,6 +71,9 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
         learner = new_learner(options, prepared)
         run.restore(learner)
         refit(run, learner, rows)
+        if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
+            run.store.remove()
+            raise ConfigError("the loss was not a number when all rows were trained on: lower --learning-rate")
         return learner.averaged.cpu()
     except Interrupted:
         run.state.stopped_because = INTERRUPTED
@@ -103,8 +104,14 @@ def finish(options: Options, prepared: Prepared, run: Run, module: TextClassifie
 
     Raises:
         DataError: the test file cannot be used; the checkpoint is published all the same.
+        KeyboardInterrupt: the user stopped a run that was to replace a whole model, which therefore stays.
     """
     interrupted = run.state.stopped_because == INTERRUPTED
+    if interrupted and holds_finished_model(options.output):
+        raise KeyboardInterrupt(
+            f"interrupted: {options.output} still holds the model that was there; "
+            "go on with --resume in place of --overwrite"
+        )
     selected = best_module(prepared, run) if run.state.best_epoch else module
     part, confusion = "validation", report.validation_confusion(selected, prepared.validation)
     test, failure = None, None
