@@ -71,7 +71,7 @@ def test_importing_does_nothing() -> None:
         assert before == state(), (before, state())
         assert not written, written
     """
-    subprocess.run([sys.executable, "-c", program, *names], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-B", "-c", program, *names], check=True, cwd=ROOT)  # -B: no .pyc either
 
 
 def test_the_version_is_one() -> None:
