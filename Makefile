@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint benchmarks
+.PHONY: demo test lint
 .DELETE_ON_ERROR:
 
 $(INSTALLED): pyproject.toml constraints.txt

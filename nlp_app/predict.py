@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m nlp_app.predict", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("file", metavar="FILE|-", help="file of texts, or - for a text a line on standard input")
-    parser.add_argument("--text-column", nargs="+", action="extend", help="column with the text (default: text)")
+    parser.add_argument("--text-column", action="append", help="column with the text (default: text)")
     parser.add_argument("--top-k", type=int, default=1, help="labels in `scores` (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     options = parser.parse_args()

@@ -43,6 +43,8 @@ class Tokenizer:
         special = [backend.id_to_token(PAD_ID), backend.id_to_token(UNK_ID)]
         if special != SPECIAL_TOKENS:
             raise TokenizerError(f"the tokenizer's first two tokens are {special}, but must be {SPECIAL_TOKENS}")
+        # A text that says [PAD] is a text: taken for padding, it would leave nothing to look at, and a score of NaN.
+        backend.encode_special_tokens = True
         self._backend = backend
 
     @classmethod

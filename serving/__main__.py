@@ -27,13 +27,18 @@ def main() -> int:
         server.should_exit = True
 
     app = create_app(settings, on_failure=stop)
+
+    def ask_to_exit(*_: object) -> None:
+        server.should_exit = True
+
     config = uvicorn.Config(
         app, log_level=settings.log_level, access_log=False, timeout_graceful_shutdown=SECONDS_TO_FINISH
     )
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down: without a handler that would end us with 143.
-        signal.signal(number, lambda *_: None)
+        # Until uvicorn has handlers of its own, ours must not swallow the signal either.
+        signal.signal(number, ask_to_exit)
     address, port = listening.getsockname()[:2]
     print(f"serving {settings.model_name} on http://{address}:{port} (API: http://{address}:{port}/docs)", flush=True)
     server.run(sockets=[listening])

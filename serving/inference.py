@@ -67,4 +67,4 @@ class Inference:
     def _answer(self, predictor: Predictor, texts: Sequence[str], top_k: int) -> bytes:
         predictions = [prediction.to_json() for prediction in predictor.predict(texts, top_k)]
         model = {"name": self._settings.model_name, "version": predictor.checkpoint.version}
-        return json.dumps({"predictions": predictions, "model": model}, ensure_ascii=False).encode()
+        return json.dumps({"predictions": predictions, "model": model}, ensure_ascii=False, allow_nan=False).encode()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_app.errors import ConfigError, TokenizerError
-from nlp_app.tokenizer import CHARACTERS_PER_TOKEN, PAD_ID, UNK_ID, Tokenizer, pad, padded_length
+from nlp_app.tokenizer import CHARACTERS_PER_TOKEN, KINDS, PAD_ID, UNK_ID, Tokenizer, pad, padded_length
 from tests.conftest import TEXTS, make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -128,3 +128,13 @@ def test_encode_batch_is_encode_then_pad() -> None:
 def test_a_10_mb_text_costs_no_more_than_a_page() -> None:
     (encoded,) = TOKENIZER.encode(["snow " * 2_000_000], max_length=512)
     assert (len(encoded.input_ids), encoded.truncated) == (512, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_names_a_special_token_is_a_text(kind: str) -> None:
+    trained = make_tokenizer([*TEXTS, "[PAD] and [UNK]"], kind)
+    for tokenizer in (trained, Tokenizer.from_bytes(trained.to_bytes())):
+        for text in ("[PAD]", "[UNK]", "snow [PAD] ice"):
+            (encoded,) = tokenizer.encode([text], max_length=16)
+            assert PAD_ID not in encoded.input_ids.tolist()
+            assert UNK_ID not in encoded.input_ids.tolist()  # it was trained on their letters

@@ -62,6 +62,12 @@ def test_serves_until_it_is_told_to_stop_then_exits_with_0(shared_checkpoint: Pa
     assert (process.returncode, errors) == (0, "")
 
 
+def test_a_signal_before_the_server_has_started_ends_it_too(shared_checkpoint: Path) -> None:
+    with server("--checkpoint", shared_checkpoint) as (process, _):
+        process.terminate()  # as soon as it has said where it listens
+        assert process.wait(timeout=60) == 0
+
+
 def test_a_client_that_stalls_does_not_keep_the_server_alive(
     shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

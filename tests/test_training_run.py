@@ -314,7 +314,7 @@ def test_overwrite_replaces_checkpoints_only(refused: Refused, output: Path, tra
     output.mkdir(parents=True)
     (output / "thesis.txt").write_text("years of work")
     message = refused(run.main, "--train", train_csv, "--output", output, "--overwrite")
-    assert "is not a checkpoint, which is all that --overwrite replaces" in message
+    assert "is not a checkpoint, which is all that a run replaces" in message
     assert names(output) == ["thesis.txt"]
     file = output / "thesis.txt"
     assert f"--output {file} is a file: name a folder" in refused(run.main, "--train", train_csv, "--output", file)
@@ -375,13 +375,11 @@ def test_what_is_not_the_runs_is_left_alone(
     shutil.rmtree(work)
     train_main(*common)
     (output / "train.CSV").touch()
-    assert "holds 'train.CSV', which --overwrite would remove" in refused(run.main, *SMALL, *common, "--overwrite")
+    assert "holds 'train.CSV', which the run would remove" in refused(run.main, *SMALL, *common, "--overwrite")
     assert (output / "train.CSV").exists()
     (output / "train.CSV").unlink()
     (output / "manifest.json").write_text('{"name": "a web app"}')
-    assert "is not a checkpoint, which is all that --overwrite replaces" in refused(
-        run.main, *SMALL, *common, "--overwrite"
-    )
+    assert "is not a checkpoint, which is all that a run replaces" in refused(run.main, *SMALL, *common, "--overwrite")
 
 
 def test_a_reader_that_goes_away_ends_no_training(train_csv: Path, output: Path) -> None:
@@ -517,6 +515,15 @@ def test_resume_needs_the_same_options_and_data(refused: Refused, interrupted: P
     moved.write_text(moved.read_text().replace("snow", "rain"))
     assert "--resume: data was" in refused(run.main, *common)
     assert (work_folder(interrupted) / RESUME / STATE).is_file()
+
+
+def test_resume_replaces_no_folder_that_came_meanwhile(refused: Refused, interrupted: Path, train_csv: Path) -> None:
+    shutil.rmtree(interrupted)
+    interrupted.mkdir()
+    (interrupted / "thesis.txt").touch()
+    message = refused(run.main, *SMALL, "--train", train_csv, "--output", interrupted, "--resume")
+    assert "is not a checkpoint, which is all that a run replaces" in message
+    assert (interrupted / "thesis.txt").exists()
 
 
 def test_resume_needs_an_interrupted_run(refused: Refused, output: Path, train_csv: Path) -> None:

@@ -31,8 +31,7 @@ def check_output(options: Options) -> None:
     if options.resume:
         if not state.is_file():
             raise OutputError(f"there is no interrupted run to go on with in {work}: leave --resume out")
-        return
-    if state.is_file() and not options.overwrite:
+    elif state.is_file() and not options.overwrite:
         raise OutputError(f"{work} holds an interrupted run: go on with --resume, or start over with --overwrite")
     if not output.exists():
         return
@@ -41,15 +40,15 @@ def check_output(options: Options) -> None:
     content = [path.name for path in output.iterdir() if path.name not in (work.name, "lost+found")]
     if not content and is_mount_point(output):
         return
-    if not options.overwrite:
+    if not options.overwrite and not options.resume:
         raise OutputError(f"--output {output} exists: name another folder, or replace it with --overwrite")
     if content and not is_complete(output):
         raise OutputError(
-            f"--output {output} is not a checkpoint, which is all that --overwrite replaces: name another folder"
+            f"--output {output} is not a checkpoint, which is all that a run replaces: name another folder"
         )
     if kept := strangers(output):
         raise OutputError(
-            f"--output {output} holds {kept[0]!r}, which --overwrite would remove though it is no part of a "
+            f"--output {output} holds {kept[0]!r}, which the run would remove though it is no part of a "
             "checkpoint: move it away, or name another folder"
         )
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -120,7 +121,9 @@ def print_last_screen(console: Console, metrics: dict[str, Any], confusion: Conf
         print_pairs(console, pairs)
     pace = f"{train['seconds']:.1f} s of training, {train['texts_per_s']:,.0f} texts/s"
     console.print(f"{pace}, peak memory {metrics['peak_memory_mb']:,.0f} MB")
-    console.print(f"\nThe model is in {output}. Serve it with:\n  python -m serving --checkpoint {output}")
+    console.print(
+        f"\nThe model is in {output}. Serve it with:\n  python -m serving --checkpoint {shlex.quote(str(output))}"
+    )
 
 
 def print_pairs(console: Console, pairs: Sequence[tuple[str, str, int]]) -> None:
