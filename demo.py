@@ -6,11 +6,12 @@ import sys
 import time
 from http import HTTPStatus
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 CHECKPOINT = "demo-checkpoint"
 BODY = {"inputs": ["hi, my parcel was due on monday and the tracking hasnt moved since", "charged twice this month??"]}
 SECONDS_TO_START = 60
+ASK = build_opener(ProxyHandler({}))  # the server is here, whatever proxy the environment names
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ def ask(address: str) -> None:
     wait_until_ready(address)
     request = Request(f"{address}/predict", json.dumps(BODY).encode(), {"Content-Type": "application/json"})
     print(f"$ curl {address}/predict -H 'Content-Type: application/json' -d '{json.dumps(BODY)}'")
-    with urlopen(request) as response:
+    with ASK.open(request) as response:
         print(json.dumps(json.load(response), indent=2))
 
 
@@ -49,7 +50,7 @@ def wait_until_ready(address: str) -> None:
     """Ask for readiness until it is given."""
     for _ in range(10 * SECONDS_TO_START):
         try:
-            with urlopen(f"{address}/health/ready"):
+            with ASK.open(f"{address}/health/ready"):
                 return
         except HTTPError as error:
             if error.code != HTTPStatus.SERVICE_UNAVAILABLE:

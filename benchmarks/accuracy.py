@@ -151,18 +151,21 @@ def write(path: Path, examples: Examples) -> Path:
 
 
 def print_table(rows: list[dict[str, Any]], part: str) -> None:
-    """Each system's score and seconds, and ours as a ratio to the best peer of the set."""
-    table = Table("set", "system", f"{part} accuracy", "macro F1", "of best peer", "train s", "predict texts/s")
+    """Each system's score and seconds, and both as ratios to those of the set's best peer."""
+    table = Table(
+        "set", "system", f"{part} accuracy", "macro F1", "of best peer", "train s", "of its s", "predict texts/s"
+    )
     for name in dict.fromkeys(row["set"] for row in rows):
         of_set = [row for row in rows if row["set"] == name]
-        best = max((row["accuracy"] for row in of_set if row["system"] != OURS), default=None)
+        peers_of_set = [row for row in of_set if row["system"] != OURS]
+        best = max(peers_of_set, key=lambda row: row["accuracy"], default=None)
         for system in dict.fromkeys(row["system"] for row in of_set):
             same = [row for row in of_set if row["system"] == system]
             mean = {key: sum(row[key] for row in same) / len(same) for key in NUMBERS}
-            ratio = f"{mean['accuracy'] / best:.3f}" if best else ""
+            ratios = [f"{mean[key] / best[key]:.3f}" if best else "" for key in ("accuracy", "train_s")]
             table.add_row(
-                name, system, f"{100 * mean['accuracy']:.2f}", f"{100 * mean['macro_f1']:.2f}", ratio,
-                f"{mean['train_s']:.1f}", f"{mean['predict_texts_per_s']:,.0f}",
+                name, system, f"{100 * mean['accuracy']:.2f}", f"{100 * mean['macro_f1']:.2f}", ratios[0],
+                f"{mean['train_s']:.1f}", ratios[1], f"{mean['predict_texts_per_s']:,.0f}",
             )  # fmt: skip
         table.add_section()
     make_console().print(table)

@@ -20,7 +20,7 @@ from nlp_app import Predictor, folder
 from nlp_app.checkpoint import load_checkpoint
 from nlp_app.folder import RESUME, work_folder
 from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
-from training import evaluate, learner, run
+from training import evaluate, learner, report, run
 from training.fit import Run, refit
 from training.state import STATE, StateStore
 
@@ -524,6 +524,17 @@ def test_resume_replaces_no_folder_that_came_meanwhile(refused: Refused, interru
     message = refused(run.main, *SMALL, "--train", train_csv, "--output", interrupted, "--resume")
     assert "is not a checkpoint, which is all that a run replaces" in message
     assert (interrupted / "thesis.txt").exists()
+
+
+def test_resume_needs_the_same_libraries_and_threads(
+    refused: Refused, interrupted: Path, train_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = (*SMALL, "--train", train_csv, "--output", interrupted, "--resume")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 99)
+        assert "and is 99 now: give the same again" in refused(run.main, *common)
+    monkeypatch.setattr(report, "versions", lambda: {"torch": "1"})
+    assert "--resume: versions was {" in refused(run.main, *common)
 
 
 def test_resume_needs_an_interrupted_run(refused: Refused, output: Path, train_csv: Path) -> None:

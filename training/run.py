@@ -4,6 +4,8 @@ import math
 import sys
 from pathlib import Path
 
+import torch
+
 from nlp_app.checkpoint import save_checkpoint
 from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, DataError, run_command
@@ -40,9 +42,11 @@ def first_state(options: Options, prepared: Prepared, store: StateStore) -> RunS
     """Where to begin: at the start, or with --resume where the interrupted run was.
 
     Raises:
-        ConfigError: the interrupted run had other options or other data.
+        ConfigError: the interrupted run had other options, data, libraries or threads.
     """
-    fingerprint = options.fingerprint() | {"data": prepared.digest}
+    # Other libraries or another number of threads add in another order: the weights would not be the unbroken run's.
+    machine = {"versions": report.versions(), "threads": torch.get_num_threads()}
+    fingerprint = options.fingerprint() | machine | {"data": prepared.digest}
     state = store.load() if options.resume else None
     if state is None:
         state = RunState(fingerprint=fingerprint)
