@@ -103,9 +103,9 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     if tokenizer.vocab_size != config.vocab_size:
         sizes = f"{tokenizer.vocab_size} tokens, but {parts.CONFIG} says {config.vocab_size}"
         raise CheckpointError(f"{folder / parts.TOKENIZER} has {sizes}: {parts.REMEDY}")
-    module = TextClassifier(config=config)
+    module = _build(folder, config)
     state = parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], module.state_dict())
-    module.load_state_dict(state, strict=True)
+    module.load_state_dict(state, strict=True, assign=True)
     module.eval()
     try:
         check_golden(module, tokenizer, parts.parse(folder / parts.GOLDEN, contents[parts.GOLDEN]))
@@ -118,6 +118,16 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
         trained=trained,
         metrics=metrics,
     )
+
+
+def _build(folder: Path, config: ModelConfig) -> TextClassifier:
+    """Shapes without memory: a config that does not fit the tensors is refused before it takes any."""
+    try:
+        with torch.device("meta"):
+            return TextClassifier(config=config)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        reason = f"a module of these sizes cannot be built ({str(error).partition(chr(10))[0]})"
+        raise CheckpointError(f"{folder / parts.CONFIG} is no model's config: {reason}; {parts.REMEDY}") from None
 
 
 def _read(folder: Path) -> tuple[bytes, dict[str, bytes], dict[str, Any]]:

@@ -6,6 +6,10 @@ from typing import Any
 
 from nlp_app.errors import ConfigError
 
+OUTPUTS = ("logits", "log_probabilities")
+MOST_BLOCKS = 1000
+"""Each is built before anything can be compared with a checkpoint's tensors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -20,6 +24,7 @@ class ModelConfig:
         num_blocks: blocks on top of each other; every block after the first adds its input to its output.
         dropout: share of the pooled features that is zeroed in training.
         max_length: T at most; a longer text is cut.
+        output: what forward ends in, by the loss that the module is trained with; it has logits in any case.
     """
 
     labels: tuple[str, ...]
@@ -30,15 +35,20 @@ class ModelConfig:
     num_blocks: int = 1
     dropout: float = 0.5
     max_length: int = 512
+    output: str = "logits"
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
         for name in ("embedding_dim", "num_filters", "num_blocks", "max_length"):
             _check_whole(name, getattr(self, name), at_least=1)
+        if self.num_blocks > MOST_BLOCKS:
+            raise ConfigError(f"num_blocks is {self.num_blocks}, but must be at most {MOST_BLOCKS:,}")
         _check_whole("vocab_size", self.vocab_size, at_least=2)
         _check_kernel_sizes(self.kernel_sizes)
         if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
             raise ConfigError(f"dropout is {self.dropout!r}, but must be a number from 0 up to, not including, 1")
+        if self.output not in OUTPUTS:
+            raise ConfigError(f"output is {self.output!r}, but must be one of {', '.join(OUTPUTS)}")
 
     @property
     def num_classes(self) -> int:
@@ -57,7 +67,7 @@ class ModelConfig:
             ConfigError: a key is missing, is unknown to this version, or has a value that breaks a rule.
         """
         known = {field.name for field in fields(cls)}
-        if missing := sorted(known - values.keys()):
+        if missing := sorted(known - values.keys() - {"output"}):  # which checkpoints of before 0.2 lack
             raise ConfigError(f"the model's config lacks {', '.join(map(repr, missing))}")
         if unknown := sorted(values.keys() - known):
             raise ConfigError(

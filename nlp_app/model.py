@@ -9,6 +9,7 @@ see real tokens only. So a text gets the same logits alone as in any batch (pyto
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlp_app.config import ModelConfig
@@ -18,16 +19,27 @@ EMBEDDING_STD = 0.1
 
 
 class ConvBlock(nn.Module):
-    """Convolutions of several kernel sizes side by side, then BatchNorm and ReLU: (B, in, T) -> (B, K*F, T)."""
+    """Convolutions of several kernel sizes side by side, then BatchNorm and ReLU: (B, in, T) -> (B, K*F, T).
 
-    def __init__(self, *, in_channels: int, num_filters: int, kernel_sizes: tuple[int, ...]) -> None:
+    A residual block adds its input, which must have as many channels.
+    """
+
+    def __init__(
+        self, *, in_channels: int, num_filters: int, kernel_sizes: tuple[int, ...], residual: bool = False
+    ) -> None:
         super().__init__()
+        self.residual = residual
         self.out_channels = num_filters * len(kernel_sizes)
         # No bias: BatchNorm subtracts it again, so its gradient is zero and AdamW would turn that into noise.
         self.convolutions = nn.ModuleList(
             nn.Conv1d(in_channels, num_filters, size, padding=size // 2, bias=False) for size in kernel_sizes
         )
-        self.norm = nn.Sequential(nn.BatchNorm1d(self.out_channels), nn.ReLU())
+        self.norm = nn.Sequential(nn.BatchNorm1d(self.out_channels), nn.ReLU(inplace=True))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """What BatchNorm is given: (B, in, T) -> (B, K*F, T)."""
+        length = x.shape[2]  # an even kernel with padding size // 2 gives one position too many
+        return torch.cat([convolution(x)[:, :, :length] for convolution in self.convolutions], dim=1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Look at each token with its neighbours.
@@ -39,13 +51,12 @@ class ConvBlock(nn.Module):
         Returns:
             (B, K*F, T), zero where mask is False.
         """
-        length = x.shape[2]  # an even kernel with padding size // 2 gives one position too many
-        y = torch.cat([convolution(x)[:, :, :length] for convolution in self.convolutions], dim=1)
+        y = self.convolve(x)
         if self.training:
             y = self._norm_of_tokens(y, mask)
         else:  # the running statistics are the same for every position: no need to take the tokens out
             y = self.norm(y).masked_fill(~mask.unsqueeze(1), 0.0)
-        return x + y if x.shape == y.shape else y
+        return x + y if self.residual else y
 
     def _norm_of_tokens(self, y: Tensor, mask: Tensor) -> Tensor:
         """BatchNorm over the real tokens alone, given to it as rows (N, K*F): padding is in no mean, no variance.
@@ -75,7 +86,7 @@ def max_over_time(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class TextClassifier(nn.Module):
-    """Embedding, convolution blocks, max over time, dropout, linear: (B, T) int64 -> (B, C) logits."""
+    """Embedding, convolution blocks, max over time, dropout, linear: (B, T) int64 -> (B, C)."""
 
     def __init__(self, *, config: ModelConfig) -> None:
         super().__init__()
@@ -83,8 +94,13 @@ class TextClassifier(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim, padding_idx=PAD_ID)
         blocks: list[ConvBlock] = []
         channels = config.embedding_dim
-        for _ in range(config.num_blocks):
-            block = ConvBlock(in_channels=channels, num_filters=config.num_filters, kernel_sizes=config.kernel_sizes)
+        for number in range(config.num_blocks):
+            block = ConvBlock(
+                in_channels=channels,
+                num_filters=config.num_filters,
+                kernel_sizes=config.kernel_sizes,
+                residual=number > 0,
+            )
             blocks.append(block)
             channels = block.out_channels
         self.blocks = ConvStack(*blocks)
@@ -99,14 +115,29 @@ class TextClassifier(nn.Module):
             input_ids: (B, T) int64, padded with PAD_ID; every row has at least one real token.
 
         Returns:
-            (B, C) logits.
+            (B, C) logits, or their log-softmax where config.output is "log_probabilities".
         """
-        mask = input_ids != PAD_ID
-        # THE transpose: an embedding puts channels last (B, T, E), Conv1d wants them in the middle (B, E, T).
-        x = self.embedding(input_ids).transpose(1, 2)
-        pooled = max_over_time(self.blocks(x, mask), mask)
-        logits: Tensor = self.output(self.dropout(pooled))
+        return self.ending(self.logits(input_ids))
+
+    def ending(self, logits: Tensor) -> Tensor:
+        """What forward makes of the logits: (B, C) -> (B, C), float32 at least, since a loss sums exponentials."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return F.log_softmax(logits, dim=1) if self.config.output == "log_probabilities" else logits
+
+    def logits(self, input_ids: Tensor) -> Tensor:
+        """(B, T) -> (B, C) logits, whatever forward ends in: all that is served is a function of these."""
+        logits: Tensor = self.output(self.dropout(self.features(input_ids)))
         return logits
+
+    def features(self, input_ids: Tensor) -> Tensor:
+        """(B, T) -> (B, K*F): the largest value of each filter over a text's tokens."""
+        x, mask = self.embed(input_ids)
+        return max_over_time(self.blocks(x, mask), mask)
+
+    def embed(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first block is given: (B, T) -> x (B, E, T) and mask (B, T)."""
+        # THE transpose: an embedding puts channels last (B, T, E), Conv1d wants them in the middle (B, E, T).
+        return self.embedding(input_ids).transpose(1, 2), input_ids != PAD_ID
 
     def _initialise(self) -> None:
         nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)

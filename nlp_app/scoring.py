@@ -29,7 +29,7 @@ def score(module: TextClassifier, encoded: Sequence[Encoded]) -> Tensor:
     with torch.inference_mode():
         for rows in _batches([len(text.input_ids) for text in encoded]):
             input_ids = torch.from_numpy(pad([encoded[row].input_ids for row in rows]))
-            logits[torch.from_numpy(rows)] = module(input_ids.to(device)).float().cpu()
+            logits[torch.from_numpy(rows)] = module.logits(input_ids.to(device)).float().cpu()
     return logits
 
 

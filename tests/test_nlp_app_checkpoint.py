@@ -237,6 +237,21 @@ def test_refuses_a_format_version_that_is_none(checkpoint: Path, written: object
             edit_json(lambda values: values["model"].pop("dropout")),  # type: ignore[attr-defined]
             "config.json is no model's config: the model's config lacks 'dropout'",
         ),
+        (
+            "config.json",
+            edit_json(lambda values: values["model"].update(num_filters=10**12)),  # type: ignore[attr-defined]
+            "config.json makes it (1000000000000, 8, 1) float32",
+        ),
+        (
+            "config.json",
+            edit_json(lambda values: values["model"].update(num_filters=10**30)),  # type: ignore[attr-defined]
+            "config.json is no model's config: a module of these sizes cannot be built",
+        ),
+        (
+            "config.json",
+            edit_json(lambda values: values["model"].update(num_blocks=10**9)),  # type: ignore[attr-defined]
+            "config.json is no model's config: num_blocks is 1000000000, but must be at most 1,000",
+        ),
         ("config.json", lambda data: b"[]", "config.json holds a JSON list, but must hold an object"),
         ("config.json", lambda data: b"{}", "config.json must hold the objects 'model' and 'trained'"),
         ("config.json", lambda data: b"[" * 100_000, "config.json is not JSON"),

@@ -51,3 +51,14 @@ def test_refuses_missing_and_unknown_keys() -> None:
         ModelConfig.from_json({name: value for name, value in values.items() if name not in ("dropout", "labels")})
     with pytest.raises(ConfigError, match="keys that this version does not know: 'heads'"):
         ModelConfig.from_json({**values, "heads": 2})
+
+
+def test_a_config_from_before_there_was_a_choice_of_output_ends_in_logits() -> None:
+    values = ModelConfig(labels=("a", "b"), vocab_size=9).to_json()
+    del values["output"]
+    assert ModelConfig.from_json(values).output == "logits"
+
+
+def test_refuses_an_unknown_output() -> None:
+    with pytest.raises(ConfigError, match="output is 'odds', but must be one of logits, log_probabilities"):
+        ModelConfig(labels=("a", "b"), vocab_size=9, output="odds")

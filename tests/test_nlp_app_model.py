@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -118,7 +119,7 @@ def test_a_block_worked_out_by_hand() -> None:
 
 
 def test_a_second_block_adds_its_input() -> None:
-    block = ConvBlock(in_channels=2, num_filters=1, kernel_sizes=(1, 3)).eval()
+    block = ConvBlock(in_channels=2, num_filters=1, kernel_sizes=(1, 3), residual=True).eval()
     for parameter in block.convolutions.parameters():
         nn.init.zeros_(parameter)
     x = torch.randn(1, 2, 4)
@@ -152,3 +153,18 @@ def test_is_made_of_the_layers_that_it_is_named_for() -> None:
 
 def test_gives_one_logit_a_class() -> None:
     assert make_module(make_config())(padded((3, 5))).shape == (2, len(LABELS))
+
+
+def test_the_first_block_adds_nothing_even_where_the_embedding_is_as_wide_as_its_output() -> None:
+    config = make_config(embedding_dim=24, num_blocks=2)
+    assert [block.residual for block in make_module(config).blocks] == [False, True]
+
+
+def test_log_probabilities_are_the_log_softmax_of_the_same_logits() -> None:
+    config = make_config()
+    one, other = make_module(config), make_module(replace(config, output="log_probabilities"))
+    other.load_state_dict(one.state_dict())
+    input_ids = torch.tensor([[2, 3, 4], [5, PAD_ID, PAD_ID]])
+    assert torch.equal(one(input_ids), one.logits(input_ids))
+    assert torch.equal(other.logits(input_ids), one.logits(input_ids))
+    assert torch.equal(other(input_ids), torch.log_softmax(one(input_ids), dim=1))

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from nlp_app.tokenizer import PAD_ID
 from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
 from tests.test_training_data import examples
-from training.batches import BATCHES_PER_POOL, Dataset, epoch_batches
+from training.batches import BATCHES_PER_POOL, Dataset, epoch_batches, one_ahead, steps_per_epoch
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=2, max_size=200)
 
@@ -58,3 +60,41 @@ def test_datasets_add_up() -> None:
 def test_a_label_that_is_not_a_class_is_a_bug_of_the_caller() -> None:
     with pytest.raises(KeyError):
         Dataset.of(examples(["mild"]), tokenizer=make_tokenizer(), labels=LABELS, max_length=6)
+
+
+@pytest.mark.parametrize("texts", [1, 2, 7, 8, 9, 16, 17, 18, 129, 130])
+def test_the_number_of_steps_is_that_of_the_batches(texts: int) -> None:
+    lengths = [1 + number % 5 for number in range(texts)]
+    assert steps_per_epoch(texts, 8) == len(epoch_batches(lengths, batch_size=8, seed=0, epoch=1))
+
+
+def test_work_that_is_one_ahead_comes_in_order_and_once() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return item * item
+
+    assert list(one_ahead(work, range(5))) == [0, 1, 4, 9, 16]
+    assert begun == [0, 1, 2, 3, 4]
+    assert list(one_ahead(work, [])) == []
+
+
+def test_work_that_is_one_ahead_is_begun_before_the_one_before_is_used() -> None:
+    begun = [threading.Event() for _ in range(3)]
+
+    def work(item: int) -> int:
+        begun[item].set()
+        return item
+
+    results = one_ahead(work, range(3))
+    assert next(results) == 0
+    assert begun[1].wait(10)
+    assert not begun[2].is_set()
+
+
+def test_an_error_in_work_that_is_one_ahead_is_raised_in_its_place() -> None:
+    results = one_ahead(lambda item: 1 // item, [1, 0, 1])
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)

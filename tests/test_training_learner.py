@@ -12,7 +12,9 @@ from nlp_app.tokenizer import PAD_ID, UNK_ID
 from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_module, make_tokenizer
 from tests.test_training_data import examples
 from training.batches import Dataset
-from training.learner import Learner, Recipe, drop_tokens
+from training.learner import Learner
+from training.recipe import Recipe
+from training.step import drop_tokens
 
 TOKENIZER = make_tokenizer()
 DATA = Dataset.of(examples(ROW_LABELS * 5, TEXTS * 5), tokenizer=TOKENIZER, labels=LABELS, max_length=16)
@@ -31,11 +33,11 @@ CPU = torch.device("cpu")
 
 def make_learner(**values: object) -> Learner:
     recipe = Recipe(**{**RECIPE.__dict__, **values})
-    return Learner(module=make_module(TOKENIZER, dropout=0.25), recipe=recipe, device=CPU)
+    return Learner(module=make_module(TOKENIZER, dropout=0.25), recipe=recipe, device=CPU, texts=len(DATA))
 
 
 def run(learner: Learner, *epochs: int) -> list[float]:
-    return [learner.run_epoch(DATA, epoch=epoch, on_step=lambda *_: None) for epoch in epochs]
+    return [learner.advance(DATA, to=epoch * learner.steps_per_epoch, on_step=lambda *_: None) for epoch in epochs]
 
 
 def assert_same(one: nn.Module, other: nn.Module) -> None:
@@ -107,9 +109,11 @@ def test_vectors_do_not_decay() -> None:
 
 
 def test_an_epoch_takes_the_last_partial_batch_too() -> None:
-    steps: list[tuple[int, int]] = []
-    make_learner().run_epoch(DATA, epoch=1, on_step=lambda step, all_steps, _: steps.append((step, all_steps)))
-    assert steps == [(step, 4) for step in range(1, 5)]  # 30 texts in batches of 8
+    steps: list[int] = []
+    learner = make_learner()
+    learner.advance(DATA, to=4, on_step=lambda step, _: steps.append(step))
+    assert steps == [1, 2, 3, 4]  # 30 texts in batches of 8
+    assert learner.epoch == 1
 
 
 def test_a_step_is_the_one_that_torch_would_take() -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from nlp_app.errors import ConfigError
 from training.options import SAMPLE, Options, parse_options
 
 
@@ -59,3 +60,47 @@ def test_argparse_refuses_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         parse_options(arguments)
     assert exit_info.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--micro-batch-size 65", "--micro-batch-size is 65, but must be at most --batch-size, which is 64"),
+        ("--micro-batch-size 1 --sharding fast", "--micro-batch-size 1 may leave BatchNorm one value per channel"),
+        ("--micro-batch-size 0", "--micro-batch-size is 0, but must be from 1"),
+        ("--patience 0", "--patience is 0, but must be from 1"),
+        ("--evaluate-every 0", "--evaluate-every is 0, but must be from 1"),
+        ("--loss nll --label-smoothing 0.1", "--label-smoothing needs --loss cross-entropy"),
+        ("--label-smoothing 0.1 --focal-gamma 2", "--label-smoothing and --focal-gamma exclude each other"),
+        ("--label-smoothing 1.5", "--label-smoothing is 1.5, but must be from 0 to 0.9"),
+        ("--margin 1x", "--margin is '1x', but must be a number of 0 or more, or one followed by se"),
+        ("--margin 0.1 --stop-rule gl", "--margin belongs to --stop-rule progress, not to gl"),
+        ("--stop-threshold 3", "--stop-threshold belongs to --stop-rule gl or pq"),
+        ("--compile --micro-batch-size 8", "--compile takes neither --micro-batch-size nor --gradient-checkpointing"),
+        ("--compile --gradient-checkpointing blocks", "--compile takes neither"),
+    ],
+)
+def test_refuses_what_does_not_go_together(arguments: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_options(arguments.split())
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("arguments", ["--loss hinge", "--schedule step", "--stop-rule up", "--freeze output"])
+def test_argparse_names_the_choices(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        parse_options(arguments.split())
+    assert exit_info.value.code == 2
+    assert "invalid choice" in capsys.readouterr().err
+
+
+def test_what_saves_memory_may_be_changed_when_a_run_is_resumed() -> None:
+    changed = Options(micro_batch_size=8, gradient_checkpointing="blocks")
+    assert changed.fingerprint() == Options().fingerprint()
+    assert Options(loss="nll").fingerprint() != Options().fingerprint()
+
+
+def test_patience_counts_evaluations() -> None:
+    assert Options(evaluate_every=40).recipe(64_000).patience == 10
+    assert Options().stopping(3).threshold == 0
+    assert (Options(stop_rule="gl").stopping(3).threshold, Options(stop_rule="pq").stopping(3).threshold) == (5, 0.75)

@@ -320,28 +320,70 @@ def test_overwrite_replaces_checkpoints_only(refused: Refused, output: Path, tra
     assert f"--output {file} is a file: name a folder" in refused(run.main, "--train", train_csv, "--output", file)
 
 
-@pytest.mark.parametrize(("interrupted", "leaves"), [(False, []), (True, ["weather.partial"])])
-def test_a_loss_that_is_no_number_is_said(
-    refused: Refused,
-    output: Path,
-    train_csv: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    interrupted: bool,
-    leaves: list[str],
-) -> None:
-    step = learner.Learner._take_step
+def poison(monkeypatch: pytest.MonkeyPatch, *, at: int, phase: str = "selection") -> None:
+    """Let the loss of one step become infinite, in the first learner or in that of the refit."""
+    step, made = learner.Learner._take_step, []
 
     def exploding(self: learner.Learner, *arguments: Any) -> float:
-        torch.nn.init.constant_(self.module.output.bias, math.inf)
+        if self not in made:
+            made.append(self)
+        if self.step + 1 == at and len(made) == (1 if phase == "selection" else 2):
+            torch.nn.init.constant_(self.module.output.bias, math.inf)
         return step(self, *arguments)
 
     monkeypatch.setattr(learner.Learner, "_take_step", exploding)
-    if interrupted:
-        interrupt_after(monkeypatch, 1)
+
+
+def test_a_loss_that_is_no_number_before_anything_was_kept_ends_the_run(
+    refused: Refused, output: Path, train_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, at=3)
     message = refused(run.main, *SMALL, "--train", train_csv, "--output", output)
-    assert "the loss was not a number" in message
-    assert "lower --learning-rate" in message
-    assert names(output.parent) == leaves
+    assert "there is no model to keep: the loss became nan at step 3: lower --learning-rate" in message
+    assert names(output.parent) == []
+
+
+def test_a_loss_that_is_no_number_later_keeps_the_best_model(
+    train_main: Callable[..., int],
+    output: Path,
+    train_csv: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    poison(monkeypatch, at=14)  # 6 steps an epoch
+    assert train_main("--train", train_csv, "--output", output) == 0
+    told = metrics(output)["train"]
+    assert (told["epochs"], told["refit"]) == (2, False)
+    assert told["stopped_because"] == "the loss became nan at step 14: lower --learning-rate"
+    assert "warning: the loss became nan at step 14: lower --learning-rate; the model is" in capsys.readouterr().out
+    assert math.isfinite(Predictor.load(output).predict(["snow"])[0].score)
+    assert names(output.parent) == ["weather"]
+
+
+def test_a_loss_that_is_no_number_in_the_refit_keeps_the_model_of_the_selection(
+    train_main: Callable[..., int], output: Path, train_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_main("--train", train_csv, "--output", output.with_name("selected"), "--refit", "never")
+    poison(monkeypatch, at=5, phase="refit")
+    assert train_main("--train", train_csv, "--output", output) == 0
+    assert metrics(output)["train"]["refit"] is False
+    assert weights(output) == weights(output.with_name("selected"))
+
+
+def test_interrupted_with_a_loss_that_is_no_number_there_is_nothing_to_keep(
+    refused: Refused, output: Path, train_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(monkeypatch, 1)
+    step = learner.Learner._take_step
+
+    def poisoning(self: learner.Learner, *arguments: Any) -> float:
+        loss = step(self, *arguments)
+        torch.nn.init.constant_(self.averaged.output.bias, math.nan)
+        return loss
+
+    monkeypatch.setattr(learner.Learner, "_take_step", poisoning)
+    message = refused(run.main, *SMALL, "--train", train_csv, "--output", output)
+    assert "interrupted, and the loss was not a number so far: lower --learning-rate" in message
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
@@ -397,17 +439,17 @@ def test_a_file_may_have_a_name_that_is_not_utf_8(
     assert train_main("--train", odd, "--output", output) == 0
 
 
-def test_a_loss_that_is_no_number_in_the_refit_alone_is_told(
-    refused: Refused, train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+def test_weights_that_are_no_numbers_after_the_refit_give_way_to_those_of_the_selection(
+    train_main: Callable[..., int], train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def poisoned(run_: Run, learner_: learner.Learner, rows: object) -> None:
         refit(run_, learner_, rows)  # type: ignore[arg-type]
         torch.nn.init.constant_(learner_.averaged.output.bias, math.nan)
 
     monkeypatch.setattr(run, "refit", poisoned)
-    message = refused(run.main, *SMALL, "--train", train_csv, "--output", output)
-    assert "the loss was not a number when all rows were trained on: lower --learning-rate" in message
-    assert names(output.parent) == []
+    assert train_main("--train", train_csv, "--output", output) == 0
+    assert metrics(output)["train"]["refit"] is False
+    assert math.isfinite(Predictor.load(output).predict(["snow"])[0].score)
 
 
 def test_a_label_column_must_be_one_of_labels(refused: Refused, output: Path, tmp_path: Path) -> None:
@@ -439,6 +481,92 @@ def test_ctrl_c_saves_the_best_so_far_and_resume_ends_with_the_same_weights(
     for key in ("epochs", "best_epoch", "stopped_because", "texts"):
         assert metrics(output)["train"][key] == metrics(whole)["train"][key]
     assert names(output.parent) == ["weather", "whole"]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ("--evaluate-every", 4, "--patience", 2, "--margin", "0.1se", "--select-by", "macro-f1"),
+        ("--evaluate-every", 4, "--patience", 2, "--stop-rule", "pq", "--schedule", "plateau"),
+        ("--stop-rule", "gl", "--stop-threshold", 1, "--schedule", "one-cycle", "--loss", "nll"),
+    ],
+)
+@pytest.mark.parametrize("saves", [2, 4])
+def test_every_rule_goes_on_as_in_an_unbroken_run(
+    train_main: Callable[..., int],
+    train_csv: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: tuple[object, ...],
+    saves: int,
+) -> None:
+    """Interrupted inside an epoch too: evaluations come after every 4 steps, and an epoch has 6."""
+    whole = output.with_name("whole")
+    train_main("--train", train_csv, "--output", whole, *rules)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, saves)
+        train_main("--train", train_csv, "--output", output, *rules)
+    assert metrics(output)["train"]["stopped_because"] == "interrupted by the user"
+    assert train_main("--train", train_csv, "--output", output, "--resume", *rules) == 0
+    assert weights(output) == weights(whole)
+    told, expected = metrics(output)["train"], metrics(whole)["train"]
+    for key in ("epochs", "evaluations", "steps", "best_step", "best_epoch", "stopped_because"):
+        assert told[key] == expected[key]
+
+
+def test_evaluations_inside_an_epoch_choose_a_step_and_the_refit_takes_as_many_epochs(
+    train_main: Callable[..., int], train_csv: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_main("--train", train_csv, "--output", output, "--evaluate-every", 4, "--epochs", 2) == 0
+    told = metrics(output)["train"]
+    assert (told["steps"], told["evaluations"], told["epochs"]) == (12, 3, 2)  # 6 steps an epoch
+    assert told["best_step"] in (4, 8, 12)
+    assert told["best_epoch"] == pytest.approx(told["best_step"] / 6)
+    screen = capsys.readouterr().out
+    assert [f"selection epoch {epoch}/2" in screen for epoch in ("0.67", "1.33", "2")] == [True] * 3
+    assert told["refit"] is True
+
+
+def test_the_served_scores_are_the_same_function_of_the_same_weights(
+    train_main: Callable[..., int], train_csv: Path, output: Path
+) -> None:
+    """Trained by nll: the module ends in log-probabilities, but Predictor reads the logits."""
+    train_main("--train", train_csv, "--output", output, "--loss", "nll")
+    predictor, module = Predictor.load(output), load_checkpoint(output).module
+    assert module.config.output == "log_probabilities"
+    scores = predictor.predict(TEXTS, top_k=3)
+    tokenizer = load_checkpoint(output).tokenizer
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(tokenizer.encode_batch(TEXTS, max_length=512))).exp()
+    for prediction, row in zip(scores, expected, strict=True):
+        assert [score.score for score in prediction.scores] == pytest.approx(
+            sorted(row.tolist(), reverse=True), abs=1e-6
+        )
+
+
+def test_losses_and_memory_options_train(train_main: Callable[..., int], train_csv: Path, tmp_path: Path) -> None:
+    """Each option reaches the run; what must not change the weights does not."""
+
+    def trained(name: str, *arguments: object) -> bytes:
+        train_main("--train", train_csv, "--output", tmp_path / name, "--num-blocks", 2, *arguments)
+        return weights(tmp_path / name)
+
+    plain = trained("plain")
+    assert trained("recomputed", "--gradient-checkpointing", "blocks") == plain
+    assert trained("auto", "--gradient-checkpointing", "auto") == plain
+    others = {
+        trained("weighted", "--class-weights", "cold=1", "hot=2", "warm=3"),
+        trained("smoothed", "--label-smoothing", 0.1),
+        trained("focal", "--focal-gamma", 2),
+        trained("fast", "--micro-batch-size", 2, "--sharding", "fast"),
+        trained("bf16", "--precision", "bf16"),
+        trained("frozen", "--freeze", "embedding"),
+        trained("cosine", "--schedule", "cosine"),
+    }
+    assert len(others | {plain}) == 8
+    split = safetensors.torch.load(trained("split", "--micro-batch-size", 2))
+    for name, tensor in safetensors.torch.load(plain).items():
+        torch.testing.assert_close(tensor, split[name], rtol=0.05, atol=0.02, msg=name)
 
 
 def test_an_interrupted_run_leaves_the_model_that_it_was_to_replace(
@@ -554,7 +682,7 @@ def test_resume_says_when_the_state_is_broken(refused: Refused, interrupted: Pat
 
 def test_the_state_holds_no_pickle(interrupted: Path) -> None:
     files = names(work_folder(interrupted) / RESUME)
-    assert files == ["best-selection-1.safetensors", "learner-selection-1.safetensors", "state.json"]
+    assert files == ["best-selection-6.safetensors", "learner-selection-6.safetensors", "state.json"]
     for name in files[:2]:
         assert safetensors.torch.load((work_folder(interrupted) / RESUME / name).read_bytes())
 

@@ -1,7 +1,10 @@
 """Encoded, labelled texts, and the order in which an epoch takes them."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +15,8 @@ from nlp_app.tokenizer import Encoded, Tokenizer, pad
 from training.data import Examples
 
 BATCHES_PER_POOL = 16
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,42 @@ def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: 
         batches += _slices(pool[np.argsort(by_length[pool], kind="stable")], batch_size)
     draw.shuffle(batches)
     return list(_without_single(batches))
+
+
+def steps_per_epoch(texts: int, batch_size: int) -> int:
+    """How many batches epoch_batches makes of so many texts."""
+    joins = texts > batch_size and texts % batch_size == 1
+    return -(-texts // batch_size) - joins
+
+
+def on_device(
+    data: Dataset, batches: Sequence[NDArray[np.int64]], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """input_ids and targets of each batch, on the device.
+
+    For a GPU the next batch is padded, pinned and sent by another thread while the one before is worked on; on the CPU
+    that thread would take the cores that the work needs.
+    """
+    if device.type != "cuda":
+        yield from (data.batch(rows) for rows in batches)
+        return
+
+    def send(rows: NDArray[np.int64]) -> tuple[Tensor, ...]:
+        return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in data.batch(rows))
+
+    yield from one_ahead(send, batches)  # type: ignore[misc]
+
+
+def one_ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results of the work in the order of the items, each begun in another thread before the one before is used."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming: deque[Future[Result]] = deque()
+        for item in items:
+            coming.append(thread.submit(work, item))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _slices(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

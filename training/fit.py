@@ -1,21 +1,25 @@
-"""The two phases of training: find the number of epochs on a validation part, then train on all rows that often."""
+"""The two phases of training: find the number of steps on a validation part, then train on all rows as long."""
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from rich.console import Console
+from torch import Tensor
 
 from nlp_app.errors import ConfigError, OutputError
 from nlp_app.model import TextClassifier
 from nlp_app.scoring import score
 from training.batches import Dataset
-from training.early_stopping import EarlyStopping
+from training.console import warn
+from training.early_stopping import EarlyStopping, Evaluation, best
 from training.interrupt import StopRequest
-from training.learner import Learner
+from training.learner import Diverged, Learner
 from training.metrics import Confusion
 from training.progress import Watch
+from training.standard_error import standard_error
 from training.state import RunState, StateStore
 
 SELECTION, REFIT = "selection", "refit"
@@ -33,7 +37,7 @@ class Run:
 
     def restore(self, learner: Learner) -> None:
         """Bring a new learner to where the phase is."""
-        if self.state.epoch:
+        if self.state.step:
             tensors = self.store.tensors("learner")
             try:
                 learner.restore(tensors, self.state.learner)
@@ -42,72 +46,98 @@ class Run:
                 raise OutputError(f"the state of the interrupted run is damaged ({reason}): use --overwrite") from None
 
 
-def select(run: Run, learner: Learner, train: Dataset, validation: Dataset) -> None:
-    """Train until the recipe's patience ends without a lower validation loss; store the best weights.
+def select(run: Run, learner: Learner, train: Dataset, validation: Dataset, stopping: EarlyStopping) -> None:
+    """Train until early stopping says so or all epochs are done; store the best weights at each improvement.
 
     Raises:
-        Interrupted: the user asked to stop; the last whole epoch is stored.
-        ConfigError: no epoch gave a score that is a number.
+        Interrupted: the user asked to stop; what the last evaluation saw is stored.
+        ConfigError: the loss is no number, and there is no evaluation to keep.
     """
-    state, epochs = run.state, learner.recipe.epochs
-    stopping = EarlyStopping(patience=learner.recipe.patience, scores=[-scores["loss"] for scores in state.scores])
-    with Watch(console=run.console, phase=SELECTION, epochs=epochs, done=state.epoch) as watch:
+    state, last_step = run.state, learner.recipe.epochs * learner.steps_per_epoch
+    with Watch(console=run.console, phase=SELECTION, epochs=learner.recipe.epochs, done=learner.epoch) as watch:
         while not state.stopped_because:
-            loss = _run_epoch(run, learner, train, watch)
-            state.scores.append(validate(learner.averaged, validation))
-            better = stopping.add(-state.scores[-1]["loss"])
-            state.best_epoch = stopping.best
-            state.stopped_because = _why_stopped(stopping, epochs)
-            best = {"best": learner.averaged.state_dict()} if better else {}
-            run.store.save(state, {"learner": learner.tensors(), **best})
-            watch.epoch(loss, state.scores[-1])
-    if not state.best_epoch:
+            try:
+                loss = _advance(run, learner, train, watch, last_step)
+            except Diverged as error:
+                state.stopped_because, state.diverged = str(error), True
+                break
+            scores = validate(learner.averaged, validation, stopping.measure)
+            learner.schedule.evaluated(scores["loss"])
+            state.scores.append({**scores, "train_loss": loss, "step": learner.step, "epoch": learner.epoch})
+            history = [evaluation(scores, stopping.measure) for scores in state.scores]
+            better = best(history) == len(history)
+            state.best = best(history)
+            state.stopped_because = stopping.reason(history)
+            if not state.stopped_because and learner.step >= last_step:
+                state.stopped_because = f"all {learner.recipe.epochs} epochs were done"
+            _save(run, learner, {"best": learner.averaged.state_dict()} if better else {})
+            watch.evaluated(loss, scores, learner.epoch)
+    if not state.best:
         run.store.remove()  # nothing to go on from
-        raise ConfigError("the loss was not a number in any epoch: lower --learning-rate")
+        raise ConfigError(f"there is no model to keep: {state.stopped_because}")
+    if state.diverged:
+        warn(run.console, f"{state.stopped_because}; the model is the best from before")
 
 
 def refit(run: Run, learner: Learner, train: Dataset) -> None:
     """Train from the start, on all rows, for as many epochs as the selection found best.
 
     Raises:
-        Interrupted: the user asked to stop; the last whole epoch is stored.
+        Interrupted: the user asked to stop; what was done at the last save is stored.
+        Diverged: the loss is no number.
     """
-    state = run.state
-    with Watch(console=run.console, phase=REFIT, epochs=state.best_epoch, done=state.epoch) as watch:
-        while state.epoch < state.best_epoch:
-            loss = _run_epoch(run, learner, train, watch)
-            run.store.save(state, {"learner": learner.tensors()})
-            watch.epoch(loss, None)
+    state, epochs = run.state, run.state.best_scores["epoch"]
+    last_step = round(epochs * learner.steps_per_epoch)
+    with Watch(console=run.console, phase=REFIT, epochs=epochs, done=learner.epoch) as watch:
+        while learner.step < last_step:
+            loss = _advance(run, learner, train, watch, last_step)
+            if learner.step < last_step:  # what the selection saw at the same place
+                learner.schedule.evaluated(state.scores[min(_evaluations(learner), len(state.scores)) - 1]["loss"])
+            _save(run, learner, {})
+            watch.evaluated(loss, None, learner.epoch)
+    state.refitted = True
 
 
-def validate(module: TextClassifier, data: Dataset) -> dict[str, float]:
-    """Mean loss, accuracy and macro F1; all NaN where the loss is no number, so that it is never the best."""
+def evaluation(scores: Mapping[str, float], measure: str) -> Evaluation:
+    """What early stopping reads of an evaluation's scores."""
+    value = scores[measure.replace("-", "_")]
+    return Evaluation(-value if measure == "loss" else value, scores["train_loss"], scores["standard_error"])
+
+
+def validate(module: TextClassifier, data: Dataset, measure: str = "loss") -> dict[str, float]:
+    """Mean loss, accuracy, macro F1, and the standard error of one of them; NaN where the loss is no number."""
     logits = score(module, data.encoded)
-    loss = F.cross_entropy(logits, data.targets).item()
+    losses = F.cross_entropy(logits, data.targets, reduction="none")
+    loss = losses.mean().item()
     if not math.isfinite(loss):
-        return {"loss": math.nan, "accuracy": math.nan, "macro_f1": math.nan}
+        return dict.fromkeys(("loss", "accuracy", "macro_f1", "standard_error"), math.nan)
     confusion = Confusion.of_indices(module.config.labels, data.targets.numpy(), logits.argmax(dim=1).numpy())
-    return {"loss": loss, "accuracy": confusion.accuracy, "macro_f1": confusion.macro_f1}
+    scores = {"loss": loss, "accuracy": confusion.accuracy, "macro_f1": confusion.macro_f1}
+    return {**scores, "standard_error": standard_error(measure, losses.numpy(), confusion)}
 
 
-def _run_epoch(run: Run, learner: Learner, train: Dataset, watch: Watch) -> float:
-    started = time.perf_counter()
+def _evaluations(learner: Learner) -> int:
+    """How many the selection had made by this place."""
+    every = learner.recipe.evaluate_every or learner.steps_per_epoch
+    return -(-learner.step // every)
 
-    def on_step(step: int, steps: int, loss: float) -> None:
+
+def _advance(run: Run, learner: Learner, train: Dataset, watch: Watch, last_step: int) -> float:
+    """Train up to the next evaluation; gives the mean loss."""
+    started, every = time.perf_counter(), learner.recipe.evaluate_every or learner.steps_per_epoch
+    to = min(last_step, (learner.step // every + 1) * every)
+    before = learner.step
+
+    def on_step(step: int, loss: float) -> None:
         run.stop.check()
-        watch.step(step, steps, loss, len(train) // steps)
+        watch.step(step / learner.steps_per_epoch, loss, len(train) // learner.steps_per_epoch)
 
-    loss = learner.run_epoch(train, epoch=run.state.epoch + 1, on_step=on_step)
-    run.state.epoch += 1
-    run.state.learner = learner.values()
-    run.state.texts_seen += len(train)
+    loss = learner.advance(train, to=to, on_step=on_step)
+    run.state.texts_seen += round(len(train) * (learner.step - before) / learner.steps_per_epoch)
     run.state.seconds += time.perf_counter() - started
     return loss
 
 
-def _why_stopped(stopping: EarlyStopping, epochs: int) -> str:
-    if stopping.should_stop:
-        return f"no lower validation loss in the last {stopping.patience} epochs"
-    if len(stopping.scores) >= epochs:
-        return f"all {epochs} epochs were done"
-    return ""
+def _save(run: Run, learner: Learner, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    run.state.step, run.state.learner = learner.step, learner.values()
+    run.store.save(run.state, {"learner": learner.tensors(), **tensors})

@@ -1,39 +1,24 @@
 """Learner: a module in training, and everything that its next step depends on."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.lr_scheduler import LinearLR
 from torch.optim.swa_utils import AveragedModel
 
 from nlp_app.model import TextClassifier
-from nlp_app.tokenizer import PAD_ID, UNK_ID
-from training.batches import Dataset, epoch_batches
+from training.batches import Dataset, epoch_batches, on_device, steps_per_epoch
+from training.recipe import Recipe
+from training.schedules import Schedule
+from training.step import GradientStep
 
-WARM_UP_STEPS = 50
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a module is trained; the same recipe and data give the same weights on one machine."""
-
-    epochs: int
-    """At most."""
-    patience: int
-    """Training stops when this many epochs brought no lower validation loss."""
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    token_dropout: float
-    """Share of the tokens that become UNK in training: no word is relied on, and UNK gets a meaning."""
-    average_decay: float
-    """Of the running mean of the weights, which is what is evaluated and kept."""
-    seed: int
+class Diverged(Exception):
+    """The loss became NaN or infinite; the weights are those of the step before."""
 
 
 class Learner:
@@ -43,35 +28,64 @@ class Learner:
     saved tensors takes the very steps that the unbroken one takes.
     """
 
-    def __init__(self, *, module: TextClassifier, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        *,
+        module: TextClassifier,
+        recipe: Recipe,
+        device: torch.device,
+        texts: int,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """A learner at its first step.
+
+        Args:
+            module: to be trained, in place.
+            recipe: how.
+            device: where.
+            texts: in the training set.
+            say: told where memory ran out.
+        """
         self.recipe = recipe
         self.device = device
         self.step = 0
+        self.steps_per_epoch = steps_per_epoch(texts, recipe.batch_size)
         self.module = module.to(device)
+        for name in recipe.freeze:
+            module.get_submodule(name).requires_grad_(False)
         self.average = AveragedModel(self.module, multi_avg_fn=_warm_mean(recipe.average_decay), use_buffers=True)
         self.optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-        # The mean of the weights does what a falling rate is for, and lets training stop at any time.
-        self.schedule = LinearLR(self.optimizer, start_factor=0.1, total_iters=WARM_UP_STEPS)
+        # By default constant: the mean of the weights does what a falling rate is for, and lets training stop any time.
+        steps = self.steps_per_epoch * recipe.epochs
+        self.schedule = Schedule(recipe.schedule, self.optimizer, steps=steps, patience=recipe.patience)
+        self._gradient_step = GradientStep(module=self.module, recipe=recipe, device=device, say=say)
 
-    def run_epoch(self, data: Dataset, *, epoch: int, on_step: Callable[[int, int, float], None]) -> float:
-        """Train on every text once.
+    @property
+    def epoch(self) -> float:
+        """Passes over the training texts that are done."""
+        return self.step / self.steps_per_epoch
+
+    def advance(self, data: Dataset, *, to: int, on_step: Callable[[int, float], None]) -> float:
+        """Train up to a step.
 
         Args:
             data: the training set.
-            epoch: counted from 1.
-            on_step: called after each step with its number in the epoch, the epoch's steps, and the mean loss so far.
+            to: the number of steps that are then done, more than are done now.
+            on_step: called after each step with the number of those done and the mean loss since this call.
 
         Returns:
-            The mean loss of the epoch.
+            The mean loss since this call.
+
+        Raises:
+            Diverged: the loss of a step was no finite number.
         """
         self.module.train()
-        lengths = [len(text.input_ids) for text in data.encoded]
-        batches = epoch_batches(lengths, batch_size=self.recipe.batch_size, seed=self.recipe.seed, epoch=epoch)
-        total = 0.0
-        for number, rows in enumerate(batches, start=1):
-            total += self._take_step(*data.batch(rows))
-            on_step(number, len(batches), total / number)
-        return total / len(batches)
+        total, first = 0.0, self.step
+        while self.step < to:
+            for input_ids, targets in on_device(data, self._rest_of_epoch(data)[: to - self.step], self.device):
+                total += self._take_step(input_ids, targets)
+                on_step(self.step, total / (self.step - first))
+        return total / (self.step - first)
 
     @property
     def averaged(self) -> TextClassifier:
@@ -105,28 +119,25 @@ class Learner:
         self.schedule.load_state_dict(dict(values["schedule"]))
         self.step = values["step"]
 
+    def _rest_of_epoch(self, data: Dataset) -> list[Any]:
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        lengths = [len(text.input_ids) for text in data.encoded]
+        return epoch_batches(lengths, batch_size=self.recipe.batch_size, seed=self.recipe.seed, epoch=epoch + 1)[done:]
+
     def _take_step(self, input_ids: Tensor, targets: Tensor) -> float:
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        logits = self.module(drop_tokens(input_ids, self.recipe.token_dropout).to(self.device))
-        loss = F.cross_entropy(logits, targets.to(self.device))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._gradient_step(input_ids, targets, seed=self.recipe.seed * 1_000_003 + self.step)
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss became {loss} at step {self.step + 1}: lower --learning-rate")
         self.optimizer.step()
         self.schedule.step()
         self.average.update_parameters(self.module)
         self.step += 1
-        return loss.item()
-
-
-def drop_tokens(input_ids: Tensor, share: float) -> Tensor:
-    """Replace a share of the real tokens, drawn from torch's generator, by UNK_ID: (B, T) -> (B, T)."""
-    dropped = (torch.rand(input_ids.shape) < share) & (input_ids != PAD_ID)
-    return input_ids.masked_fill(dropped, UNK_ID)
+        return loss
 
 
 def _groups(module: TextClassifier, weight_decay: float) -> list[dict[str, object]]:
     """Matrices decay; biases and BatchNorm's scales, which are vectors, don't: pulling them to 0 shrinks features."""
-    parameters = list(module.parameters())
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in parameters if parameter.ndim == 1], "weight_decay": 0.0},

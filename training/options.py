@@ -1,93 +1,174 @@
 """The options of `python -m training.run`: each field below is a flag, its default and its rule."""
 
 import argparse
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from nlp_app.errors import ConfigError
 from nlp_app.tokenizer import KINDS
-from training.learner import Recipe
+from training.early_stopping import MEASURES, RULES, EarlyStopping, Margin
+from training.flags import add, check, option
+from training.losses import LOSSES, Loss
+from training.recipe import Recipe
+from training.recompute import MODES as RECOMPUTE
+from training.schedules import SCHEDULES
+from training.sharding import MODES as SHARDING
+from training.step import PRECISIONS
 
 SAMPLE = Path(__file__).parent / "sample"
 OPEN = "by the number of texts"
+SHOWN = {"train": "the sample set", "epochs": OPEN, "patience": OPEN, "stop_threshold": "by the rule",
+         "evaluate_every": "an epoch", "micro_batch_size": "the whole batch"}  # fmt: skip
+FREEZABLE = ("embedding",)
+THRESHOLDS = {"progress": 0.0, "gl": 5.0, "pq": 0.75}
 REFIT = ("auto", "always", "never")
 REFIT_TEXTS = 20_000
 """With more training texts the held-back tenth added nothing that could be measured (docs/decisions.md)."""
-
-
-def _option(default: Any, text: str, *, free: bool = False, **rule: Any) -> Any:
-    """A field that is a flag.
-
-    Args:
-        default: its value where the flag is not given.
-        text: its help.
-        free: whether a resumed run may differ in it from the interrupted one.
-        rule: low and high, inclusive, of a number; choices of a word; many for a flag that takes several values.
-    """
-    return field(default=default, metadata={"help": text, "free": free, **rule})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the user asked for; how the defaults were found is in docs/decisions.md."""
 
-    train: Path = _option(
+    train: Path = option(
         SAMPLE / "train.csv", "labelled texts: .csv, .tsv, .jsonl or .parquet, each also as .gz", free=True
     )
-    validation: Path | None = _option(
+    validation: Path | None = option(
         None, "labelled texts that choose the epoch; default: a part of --train", free=True
     )
-    test: Path | None = _option(None, "labelled texts, read after training ended, that measure the result", free=True)
-    output: Path = _option(Path("checkpoint"), "folder for the checkpoint", free=True)
-    text_column: tuple[str, ...] = _option(("text",), "column with the text; several are joined by a space", many=True)
-    label_column: str = _option("label", "column with the label")
-    overwrite: bool = _option(False, "replace the checkpoint in --output, or an interrupted run beside it", free=True)
-    resume: bool = _option(False, "go on with the interrupted run of --output", free=True)
-    device: str = _option("auto", "cpu, cuda, cuda:1 …; auto takes a GPU where there is one", free=True)
-    seed: int = _option(0, "two runs with one seed give the same weights on one machine", low=0, high=2**31)
-    validation_share: float = _option(0.1, "part of --train held back without --validation", low=0.01, high=0.5)
-    refit: str = _option(
+    test: Path | None = option(None, "labelled texts, read after training ended, that measure the result", free=True)
+    output: Path = option(Path("checkpoint"), "folder for the checkpoint", free=True)
+    text_column: tuple[str, ...] = option(("text",), "column with the text; several are joined by a space", many=True)
+    label_column: str = option("label", "column with the label")
+    overwrite: bool = option(False, "replace the checkpoint in --output, or an interrupted run beside it", free=True)
+    resume: bool = option(False, "go on with the interrupted run of --output", free=True)
+    device: str = option("auto", "cpu, cuda, cuda:1 …; auto takes a GPU where there is one", free=True)
+    seed: int = option(0, "two runs with one seed give the same weights on one machine", low=0, high=2**31)
+    validation_share: float = option(0.1, "part of --train held back without --validation", low=0.01, high=0.5)
+    refit: str = option(
         "auto",
         "train again on all rows once the epochs are known; auto: a small set with no --validation",
         choices=REFIT,
     )
-    tokenizer: str = _option("words", "what a token is", choices=KINDS)
-    vocab_size: int = _option(30_000, "tokens at most", low=3, high=10_000_000)
-    min_frequency: int = _option(2, "tokens seen less often become UNK", low=1, high=1_000_000)
-    max_length: int = _option(512, "tokens of a text that are read", low=1, high=65_536)
-    embedding_dim: int = _option(128, "width of a token's vector", low=1, high=8192)
-    num_filters: int = _option(64, "filters a kernel size", low=1, high=8192)
-    kernel_sizes: tuple[int, ...] = _option(
+    tokenizer: str = option("words", "what a token is", choices=KINDS)
+    vocab_size: int = option(30_000, "tokens at most", low=3, high=10_000_000)
+    min_frequency: int = option(2, "tokens seen less often become UNK", low=1, high=1_000_000)
+    max_length: int = option(512, "tokens of a text that are read", low=1, high=65_536)
+    embedding_dim: int = option(128, "width of a token's vector", low=1, high=8192)
+    num_filters: int = option(64, "filters a kernel size", low=1, high=8192)
+    kernel_sizes: tuple[int, ...] = option(
         (1, 3, 5), "widths of the convolutions, in tokens", many=True, low=1, high=64
     )
-    num_blocks: int = _option(1, "convolution blocks on top of each other", low=1, high=64)
-    dropout: float = _option(0.5, "share of the pooled features zeroed in training", low=0, high=0.95)
-    token_dropout: float = _option(0.1, "share of the tokens hidden in training", low=0, high=0.95)
-    epochs: int | None = _option(None, "passes over the training texts, at most", low=1, high=100_000)
-    patience: int | None = _option(
-        None, "stop when this many epochs brought no lower validation loss", low=1, high=100_000
+    num_blocks: int = option(1, "convolution blocks on top of each other", low=1, high=64)
+    dropout: float = option(0.5, "share of the pooled features zeroed in training", low=0, high=0.95)
+    token_dropout: float = option(0.1, "share of the tokens hidden in training", low=0, high=0.95)
+    loss: str = option("cross-entropy", "of the logits, or nll of log-probabilities", choices=LOSSES)
+    label_smoothing: float = option(0.0, "share of the target that all classes get, of cross-entropy", low=0, high=0.9)
+    focal_gamma: float = option(0.0, "power of 1 - p that the loss of a text is multiplied by", low=0, high=10)
+    class_weights: tuple[str, ...] = option(
+        (), "balanced, a number for each label in sorted order, or LABEL=NUMBER for each", many=True
     )
-    batch_size: int = _option(64, "texts in a step", low=2, high=1_000_000)
-    learning_rate: float = _option(1.5e-3, "of AdamW", low=1e-8, high=10)
-    weight_decay: float = _option(0.01, "of AdamW", low=0, high=10)
-    average_decay: float = _option(
+    epochs: int | None = option(None, "passes over the training texts, at most", low=1, high=100_000)
+    patience: int | None = option(None, "k: stop when the last k evaluations brought nothing", low=1, high=100_000)
+    select_by: str = option("loss", "validation score that chooses and stops", choices=MEASURES)
+    margin: str = option("0", "what the last k must gain: 0.002, or 0.5se for half a standard error")
+    stop_rule: str = option("progress", "of the last k, or gl or pq of Prechelt 1998", choices=RULES)
+    stop_threshold: float | None = option(None, "of gl (default: 5) and pq (default: 0.75)", low=0, high=1e6)
+    evaluate_every: int | None = option(None, "steps between two evaluations", low=1, high=10_000_000)
+    batch_size: int = option(64, "texts in a step", low=2, high=1_000_000)
+    micro_batch_size: int | None = option(
+        None,
+        "texts of a batch in memory at once: its parts add up to the same update",
+        low=1,
+        high=1_000_000,
+        free=True,
+    )
+    sharding: str = option(
+        "exact", "BatchNorm of parts: by the whole batch, or fast, each by its own", choices=SHARDING
+    )
+    gradient_checkpointing: str = option(
+        "none", "compute blocks twice to save memory; auto: where a batch would not fit", choices=RECOMPUTE, free=True
+    )
+    freeze: tuple[str, ...] = option((), "parts that are not trained", many=True, choices=FREEZABLE)
+    learning_rate: float = option(1.5e-3, "of AdamW", low=1e-8, high=10)
+    schedule: str = option("constant", "of the learning rate, after a warm-up", choices=SCHEDULES)
+    weight_decay: float = option(0.01, "of AdamW", low=0, high=10)
+    average_decay: float = option(
         0.99, "of the running mean of the weights, which is what is kept", low=0, high=0.99999
     )
+    precision: str = option(
+        "auto", "bf16 where it is safe, float32; auto: bf16 on a GPU that has it", choices=PRECISIONS
+    )
+    compile: bool = option(False, "torch.compile: needs a C++ compiler and some minutes of training to pay")
+    explain_sizes: bool = option(False, "measure whether other sizes of layers would be faster", free=True)
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            _check(option, getattr(self, option.name))
+        for one in fields(self):
+            check(one, getattr(self, one.name))
+        self._check_parts()
+        self.loss_of(None)
+        self.stopping(1)
 
-    def recipe(self, texts: int) -> Recipe:
+    def recipe(self, texts: int, weights: Tensor | None = None) -> Recipe:
         """The part that says how a module is trained; what was left open is settled by the number of training texts.
 
         A small set needs more epochs to take as many steps, and its validation score is noisier.
+
+        Args:
+            texts: in the training part.
+            weights: (C,) of the classes.
         """
         steps = -(-texts // self.batch_size)
-        open_values = {"epochs": _clamp(1500 / steps, 6, 100), "patience": _clamp(400 / steps, 2, 20)}
-        values = {option.name: getattr(self, option.name) for option in fields(Recipe)}
-        return Recipe(**{name: open_values[name] if value is None else value for name, value in values.items()})
+        apart = self.evaluate_every or steps
+        open_values: dict[str, Any] = {"epochs": _clamp(1500 / steps, 6, 100), "patience": _clamp(400 / apart, 2, 20)}
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(Recipe) if one.name != "loss"}
+        values["loss"] = self.loss_of(weights)
+        for name, value in open_values.items():
+            values[name] = value if values[name] is None else values[name]
+        return Recipe(**values)
+
+    def loss_of(self, weights: Tensor | None) -> Loss:
+        """The loss that is minimised.
+
+        Raises:
+            ConfigError: an option that it does not have.
+        """
+        return Loss(
+            name=self.loss, label_smoothing=self.label_smoothing, focal_gamma=self.focal_gamma, class_weights=weights
+        )
+
+    def stopping(self, patience: int) -> EarlyStopping:
+        """When to stop.
+
+        Raises:
+            ConfigError: an option that the rule does not have.
+        """
+        margin = Margin.parse(self.margin)
+        if margin.size and self.stop_rule != "progress":
+            raise ConfigError(f"--margin belongs to --stop-rule progress, not to {self.stop_rule}: leave it out")
+        if self.stop_threshold is not None and self.stop_rule == "progress":
+            raise ConfigError("--stop-threshold belongs to --stop-rule gl or pq, not to progress: leave it out")
+        threshold = THRESHOLDS[self.stop_rule] if self.stop_threshold is None else self.stop_threshold
+        return EarlyStopping(
+            patience=patience, rule=self.stop_rule, measure=self.select_by, margin=margin, threshold=threshold
+        )
+
+    def _check_parts(self) -> None:
+        size = self.micro_batch_size
+        if size is not None and size > self.batch_size:
+            raise ConfigError(
+                f"--micro-batch-size is {size}, but must be at most --batch-size, which is {self.batch_size}"
+            )
+        if size == 1 and self.sharding == "fast":
+            raise ConfigError(
+                "--micro-batch-size 1 may leave BatchNorm one value per channel, of which there is no variance: "
+                "give 2 or more, or --sharding exact"
+            )
+        if self.compile and (size is not None or self.gradient_checkpointing == "blocks"):
+            raise ConfigError("--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks")
 
     def wants_refit(self, texts: int) -> bool:
         """Whether to train again on all rows, given the number of training texts.
@@ -98,7 +179,7 @@ class Options:
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must have in common with the interrupted one, as JSON values."""
-        binding = {option.name for option in fields(self) if not option.metadata["free"]}
+        binding = {one.name for one in fields(self) if not one.metadata["free"]}
         return {name: _plain(value) for name, value in asdict(self).items() if name in binding}
 
 
@@ -109,8 +190,8 @@ def parse_options(arguments: list[str]) -> Options:
         ConfigError: a value breaks its rule.
     """
     parser = argparse.ArgumentParser(prog="python -m training.run", description="Train a text classifier.")
-    for option in fields(Options):
-        _add(parser, option)
+    for one in fields(Options):
+        add(parser, one, SHOWN.get(one.name))
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     if "train" not in given:  # the sample set has a test file of its own
         given.setdefault("test", SAMPLE / "test.csv")
@@ -118,38 +199,8 @@ def parse_options(arguments: list[str]) -> Options:
     return Options(**values)
 
 
-def _add(parser: argparse.ArgumentParser, option: Field[Any]) -> None:
-    flag, rule = f"--{option.name.replace('_', '-')}", option.metadata
-    default: Any = option.default
-    if isinstance(default, bool):
-        parser.add_argument(flag, action="store_true", default=None, help=rule["help"])
-        return
-    kind: Any = type(default[0] if rule.get("many") else default)
-    if default is None:
-        kind = int if "low" in rule else Path
-    shown = " ".join(map(str, default)) if rule.get("many") else default
-    shown = {"train": "the sample set", "epochs": OPEN, "patience": OPEN}.get(
-        option.name, "none" if shown is None else shown
-    )
-    action: Any = "extend" if rule.get("many") else "store"
-    parser.add_argument(
-        flag, type=kind, action=action, nargs="+" if rule.get("many") else None, choices=rule.get("choices"),
-        help=f"{rule['help']} (default: {shown})", metavar=None if rule.get("choices") else option.name.upper(),
-    )  # fmt: skip
-
-
 def _clamp(value: float, low: int, high: int) -> int:
     return max(low, min(high, round(value)))
-
-
-def _check(option: Field[Any], value: Any) -> None:
-    if "low" not in option.metadata or value is None:
-        return
-    low, high = option.metadata["low"], option.metadata["high"]
-    for number in value if isinstance(value, tuple) else (value,):
-        if not low <= number <= high:  # also false for NaN
-            flag = f"--{option.name.replace('_', '-')}"
-            raise ConfigError(f"{flag} is {number}, but must be from {low:,} to {high:,}")
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from nlp_app.tokenizer import Tokenizer
 from training.batches import Dataset
 from training.console import warn
 from training.data import Examples, check_labels_known, label_set, odd_labels, read_examples, split, without_blank
+from training.losses import OUTPUT_OF, class_weights
 from training.options import Options
 
 
@@ -60,11 +61,13 @@ def prepare(options: Options, console: Console) -> Prepared:
         num_blocks=options.num_blocks,
         dropout=options.dropout,
         max_length=options.max_length,
+        output=OUTPUT_OF[options.loss],
     )
     parts = [
         Dataset.of(part, tokenizer=tokenizer, labels=labels, max_length=options.max_length)
         for part in (train, validation)
     ]
+    class_weights(options.class_weights, labels, parts[0].targets)  # or it says now what is wrong with them
     console.print(f"{len(train):,} training and {len(validation):,} validation texts, {len(labels)} labels")
     return Prepared(
         train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config,

@@ -1,6 +1,8 @@
 """What a person sees while a model trains: a live line in a terminal, plain lines elsewhere."""
 
+import math
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,13 +14,13 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Watch:
-    """Shows epoch, step, loss, validation score, texts/s and the time left at most; a context manager."""
+    """Shows epoch, loss, validation score, texts/s and the time left at most; a context manager."""
 
-    def __init__(self, *, console: Console, phase: str, epochs: int, done: int = 0) -> None:
+    def __init__(self, *, console: Console, phase: str, epochs: float, done: float = 0) -> None:
         self._console = console
         self._phase = phase
         self._epochs = epochs
-        self._done = self._skipped = done
+        self._skipped = done
         self._score = ""
         self._texts = 0
         self._started = self._spoke = time.perf_counter()
@@ -28,7 +30,8 @@ class Watch:
             TextColumn("{task.fields[state]}", markup=False),
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task(phase, total=float(epochs), completed=done, state="")
+        self._task = self._bar.add_task(phase, total=float(epochs), state="")
+        self._bar.update(self._task, completed=done)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -37,35 +40,32 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bar.stop()
 
-    def step(self, step: int, steps: int, loss: float, texts: int) -> None:
+    def step(self, done: float, loss: float, texts: int) -> None:
         """A step was taken.
 
         Args:
-            step: its number in the epoch, from 1.
-            steps: in the epoch.
-            loss: the mean of the epoch so far.
+            done: epochs, of this phase.
+            loss: the mean since the last evaluation.
             texts: in the step's batch.
         """
         self._texts += texts
-        done = self._done + step / steps
-        state = f"step {step}/{steps}  loss {loss:.3f}  {self._score}{self._pace(done)}"
-        self._bar.update(self._task, completed=done, description=self._name(self._done + 1), state=state)
+        state = f"{math.ceil(100 * (done % 1 or 1)):3d} %  loss {loss:.3f}  {self._score}{self._pace(done)}"
+        self._bar.update(self._task, completed=done, description=self._name(math.ceil(done)), state=state)
         if not self._console.is_terminal and time.perf_counter() - self._spoke > SECONDS_BETWEEN_LINES:
-            self._say(f"{self._name(self._done + 1)}  {state}")
+            self._say(f"{self._name(math.ceil(done))}  {state}")
 
-    def epoch(self, loss: float, scores: dict[str, float] | None) -> None:
-        """An epoch is done; scores are those of the validation part, where there is one."""
-        self._done += 1
+    def evaluated(self, loss: float, scores: Mapping[str, float] | None, done: float) -> None:
+        """The module was evaluated; scores are those of the validation part, where there is one."""
         if scores is not None:
             self._score = f"validation accuracy {scores['accuracy']:.4f} macro F1 {scores['macro_f1']:.4f}  "
-        self._say(f"{self._name(self._done)}  loss {loss:.3f}  {self._score}{self._pace(self._done)}")
+        self._say(f"{self._name(done)}  loss {loss:.3f}  {self._score}{self._pace(done)}")
 
     def _say(self, line: str) -> None:
         self._spoke = time.perf_counter()
         self._console.print(line)
 
-    def _name(self, epoch: int) -> str:
-        return f"{self._phase} epoch {epoch}/{self._epochs}"
+    def _name(self, epoch: float) -> str:
+        return f"{self._phase} epoch {shown(epoch)}/{shown(self._epochs)}"
 
     def _pace(self, done: float) -> str:
         spent = time.perf_counter() - self._started
@@ -76,3 +76,8 @@ class Watch:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def shown(epochs: float) -> str:
+    """Whole where it is whole, as it is without evaluations inside an epoch."""
+    return f"{epochs:.0f}" if epochs == round(epochs) else f"{epochs:.2f}"

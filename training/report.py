@@ -22,10 +22,10 @@ from nlp_app.scoring import score
 from nlp_app.tokenizer import Tokenizer
 from training.batches import Dataset
 from training.data import Examples
-from training.fit import REFIT
 from training.metrics import Confusion
 from training.options import Options
 from training.prepare import Prepared
+from training.progress import shown
 from training.state import RunState
 
 WORST_PAIRS = 5
@@ -60,24 +60,35 @@ def metrics(
     prepared: Prepared, state: RunState, module: TextClassifier, test: dict[str, Any] | None, *, seed: int
 ) -> dict[str, Any]:
     """metrics.json; later versions may add keys, none is taken away."""
-    refit = state.phase == REFIT and state.epoch == state.best_epoch
+    refit = state.refitted
     return {
         "train": {
             "texts": len(prepared.train) + (len(prepared.validation) if refit else 0),
             "seconds": state.seconds,
             "texts_per_s": state.texts_seen / max(state.seconds, 1e-9),
-            "epochs": len(state.scores),
-            "best_epoch": state.best_epoch,
+            "epochs": _whole(state.scores[-1]["epoch"]),
+            "best_epoch": _whole(state.scores[state.best - 1]["epoch"]) if state.best else 0,
+            "evaluations": len(state.scores),
+            "steps": state.scores[-1]["step"],
+            "best_step": state.best_scores["step"],
             "stopped_because": state.stopped_because,
             "refit": refit,
         },
-        "validation": {"texts": len(prepared.validation), **state.best_scores},
+        "validation": {
+            "texts": len(prepared.validation),
+            **{name: state.best_scores[name] for name in ("loss", "accuracy", "macro_f1")},
+        },
         "test": test,
         "model": {"parameters": sum(parameter.numel() for parameter in module.parameters())},
         "peak_memory_mb": peak_memory_mb(),
         "seed": seed,
         "versions": versions(),
     }
+
+
+def _whole(epochs: float) -> float:
+    """An int where it is whole, as it is without evaluations inside an epoch."""
+    return round(epochs) if epochs == round(epochs) else epochs
 
 
 def trained(options: Options) -> dict[str, Any]:
@@ -114,7 +125,8 @@ def print_last_screen(console: Console, metrics: dict[str, Any], confusion: Conf
     console.print(table)
     train = metrics["train"]
     console.print(
-        f"stopped after epoch {train['epochs']}: {train['stopped_because']}; best was epoch {train['best_epoch']}"
+        f"stopped after epoch {shown(train['epochs'])}: {train['stopped_because']}; "
+        f"best was epoch {shown(train['best_epoch'])}"
     )
     if pairs := confusion.worst_pairs(WORST_PAIRS):
         console.print(f"Most often confused ({part}):")

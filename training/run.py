@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 
 from nlp_app.checkpoint import save_checkpoint
-from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, DataError, run_command
 from nlp_app.folder import publish, repair
 from nlp_app.model import TextClassifier
 from training import report
-from training.console import make_console
+from training.assemble import check_machine, explain_sizes, new_learner
+from training.console import make_console, warn
 from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select, validate
 from training.interrupt import Interrupted, stop_request
-from training.learner import Learner
+from training.learner import Diverged
 from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
 from training.prepare import Prepared, prepare, read
@@ -28,8 +28,9 @@ def main() -> int:
     console = make_console()
     repair(options.output)
     check_output(options)
-    find_device(options.device)
+    check_machine(options)
     prepared = prepare(options, console)
+    explain_sizes(options, prepared, console)
     with work_on(options) as work, stop_request() as stop:
         store = StateStore(work=work)
         run = Run(state=first_state(options, prepared, store), store=store, stop=stop, console=console)
@@ -61,39 +62,37 @@ def first_state(options: Options, prepared: Prepared, store: StateStore) -> RunS
 def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
     """Both phases, or what is left of them; gives the best module, in eval mode on the CPU.
 
-    Where the user stops it, that is the best of the selection so far.
+    Where the user stops it, or its loss becomes infinite, that is the best of the selection so far.
     """
-    learner = new_learner(options, prepared)
+    learner = new_learner(options, prepared, prepared.train, run.console)
     try:
         if run.state.phase == SELECTION:
             run.restore(learner)
-            select(run, learner, prepared.train, prepared.validation)
-            if not options.wants_refit(len(prepared.train)):
+            stopping = options.stopping(learner.recipe.patience)
+            select(run, learner, prepared.train, prepared.validation, stopping)
+            if run.state.diverged or not options.wants_refit(len(prepared.train)):
                 return best_module(prepared, run)
             run.state.begin(REFIT)
         rows = prepared.train + prepared.validation
-        learner = new_learner(options, prepared)
+        learner = new_learner(options, prepared, rows, run.console)
         run.restore(learner)
         refit(run, learner, rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
-            run.store.remove()
-            raise ConfigError("the loss was not a number when all rows were trained on: lower --learning-rate")
+            raise Diverged("the loss was not a number when all rows were trained on")
         return learner.averaged.cpu()
+    except Diverged as error:
+        warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
+        run.state.refitted = False
+        return best_module(prepared, run)
     except Interrupted:
         run.state.stopped_because = INTERRUPTED
-        if run.state.best_epoch:
+        if run.state.best:
             return best_module(prepared, run)
-        scores = validate(learner.averaged, prepared.validation)  # of an epoch that is not whole
+        scores = validate(learner.averaged, prepared.validation)  # before the first evaluation was due
         if math.isnan(scores["loss"]):
             raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
-        run.state.scores.append(scores)
+        run.state.scores.append({**scores, "train_loss": math.nan, "step": learner.step, "epoch": learner.epoch})
         return learner.averaged.cpu()
-
-
-def new_learner(options: Options, prepared: Prepared) -> Learner:
-    """A learner with an untrained module."""
-    module = prepared.new_module(options.seed)
-    return Learner(module=module, recipe=options.recipe(len(prepared.train)), device=find_device(options.device))
 
 
 def best_module(prepared: Prepared, run: Run) -> TextClassifier:
@@ -116,7 +115,7 @@ def finish(options: Options, prepared: Prepared, run: Run, module: TextClassifie
             f"interrupted: {options.output} still holds the model that was there; "
             "go on with --resume in place of --overwrite"
         )
-    selected = best_module(prepared, run) if run.state.best_epoch else module
+    selected = best_module(prepared, run) if run.state.best else module
     part, confusion = "validation", report.validation_confusion(selected, prepared.validation)
     test, failure = None, None
     if options.test is not None and not interrupted:

@@ -25,27 +25,33 @@ class RunState:
     """The options and the digest of the data: a run goes on only with the same."""
     phase: str = "selection"
     """"selection" while the number of epochs is looked for, "refit" while all rows are trained on."""
-    epoch: int = 0
-    """Epochs of this phase that are done."""
+    step: int = 0
+    """Steps of this phase that are done."""
     learner: dict[str, Any] = field(default_factory=dict)
-    """What Learner.values gave after the last whole epoch."""
+    """What Learner.values gave after the last evaluation."""
     seconds: float = 0.0
     """Spent in training, over all sittings."""
     texts_seen: int = 0
     scores: list[dict[str, float]] = field(default_factory=list)
-    """Validation loss, accuracy and macro F1 of each epoch of the selection."""
+    """Of each evaluation of the selection: validation loss, accuracy, macro F1 and the standard error of the one that
+    chooses, the training loss since the evaluation before, and the steps and epochs that were done."""
     stopped_because: str = ""
     """Why the selection ended; empty while it goes on."""
-    best_epoch: int = 0
+    best: int = 0
+    """The number of the best evaluation, from 1; 0 where there is none."""
+    diverged: bool = False
+    """Whether it ended because the loss was no number."""
+    refitted: bool = False
+    """Whether the refit was brought to its end."""
 
     def begin(self, phase: str) -> None:
         """Start a phase from its first step."""
-        self.phase, self.epoch, self.learner = phase, 0, {}
+        self.phase, self.step, self.learner = phase, 0, {}
 
     @property
     def best_scores(self) -> dict[str, float]:
-        """The validation scores of the best epoch, or of the last where no epoch is best."""
-        return self.scores[self.best_epoch - 1]
+        """The scores of the best evaluation, or of the last where none is best."""
+        return self.scores[self.best - 1]
 
 
 class StateStore:
@@ -55,14 +61,14 @@ class StateStore:
         self._folder = work / RESUME
 
     def save(self, state: RunState, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Write tensors under names of this epoch, then the state that points to them, then remove the old ones.
+        """Write tensors under names of this step, then the state that points to them, then remove the old ones.
 
         Args:
             state: where the run is.
             tensors: named sets of tensors; those of a set that is not given stay what they were.
         """
         self._folder.mkdir(exist_ok=True)
-        files = {**self._files(), **{name: f"{name}-{state.phase}-{state.epoch}.safetensors" for name in tensors}}
+        files = {**self._files(), **{name: f"{name}-{state.phase}-{state.step}.safetensors" for name in tensors}}
         for name, values in tensors.items():
             data = safetensors.torch.save({key: value.contiguous().cpu() for key, value in values.items()})
             write_file(self._folder / files[name], data)

@@ -1,0 +1,75 @@
+"""What the benchmarks of the mechanisms share: a model, a batch, a command line, tables."""
+
+import argparse
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from nlp_app.config import ModelConfig
+from nlp_app.device import find_device
+from nlp_app.model import TextClassifier
+from training.console import make_console
+
+Rows = Sequence[Sequence[object]]
+
+
+def make_module(device: torch.device, *, vocab_size: int = 30_000, classes: int = 2, **values: Any) -> TextClassifier:
+    """A module with the default sizes, in training mode, always the same."""
+    torch.manual_seed(0)
+    labels = tuple(map(str, range(classes)))
+    config = ModelConfig(labels=labels, vocab_size=vocab_size, **values)
+    return TextClassifier(config=config).to(device).train()
+
+
+def make_batch(
+    device: torch.device, *, texts: int = 64, tokens: int = 512, vocab_size: int = 30_000, classes: int = 2
+) -> tuple[Tensor, Tensor]:
+    """input_ids (B, T) without padding, and targets (B,)."""
+    torch.manual_seed(1)
+    input_ids = torch.randint(2, vocab_size, (texts, tokens), device=device)
+    return input_ids, torch.randint(classes, (texts,), device=device)
+
+
+def device_name(device: torch.device) -> str:
+    """As a person would name it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def markdown(header: Sequence[str], rows: Rows) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def print_table(header: Sequence[str], rows: Rows) -> None:
+    """A table on the screen."""
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*map(str, row))
+    make_console().print(table)
+
+
+def run_benchmark(
+    name: str,
+    description: str | None,
+    measure: Callable[[torch.device], Mapping[str, Any]],
+    section: Callable[..., str],
+) -> int:
+    """The command line of a benchmark: measure, print the section, write the JSON."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda …")
+    parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
+    options = parser.parse_args()
+    result = measure(find_device(options.device))
+    make_console().print(section(result))
+    if options.output:
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    return 0

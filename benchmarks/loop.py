@@ -1,0 +1,95 @@
+"""`python -m benchmarks.loop`: the training loop's texts/s beside bare forward, backward and step.
+
+The bare loop has its batches as tensors beforehand, drops no tokens, and keeps no mean of the weights.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.common import device_name, markdown, run_benchmark
+from nlp_app.errors import DataError, run_command
+from training.assemble import new_learner
+from training.batches import epoch_batches
+from training.console import make_console
+from training.measure import Work, median_seconds
+from training.options import Options
+from training.prepare import Prepared, prepare
+
+SETS = {"imdb": 12, "banking77": 156}
+"""Steps of each in a round."""
+BAR = 0.9
+ROUNDS = 5
+
+
+def measure(device: torch.device) -> dict[str, Any]:
+    """texts/s of both loops on the same batches, taking turns.
+
+    Raises:
+        DataError: NLP_APP_DATA names no folder of data sets.
+    """
+    folder = os.environ.get("NLP_APP_DATA")
+    if not folder:
+        raise DataError("which sets? set NLP_APP_DATA to a folder with imdb and banking77")
+    rows = []
+    for name, steps in SETS.items():
+        options = Options(train=Path(folder) / name / "train.csv.gz", device=device.type, precision="float32")
+        prepared = prepare(options, make_console())
+        texts = steps * options.batch_size
+        loop, bare = median_seconds(
+            [_loop(options, prepared, steps), _bare(options, prepared, steps, device)], device, rounds=ROUNDS
+        )
+        rows.append({"set": name, "loop": texts / loop, "bare": texts / bare, "ratio": bare / loop})
+    return {"device": device_name(device), "rows": rows, "bar": BAR}
+
+
+def section(result: Mapping[str, Any]) -> str:
+    """The part of docs/notes-measured.md."""
+    rows = [(row["set"], f"{row['loop']:,.0f}", f"{row['bare']:,.0f}", f"{row['ratio']:.3f}") for row in result["rows"]]
+    header = ("set", "loop, texts/s", "bare, texts/s", "of bare")
+    return f"{markdown(header, rows)}\n\nThe default model, {result['device']}; the bar is {result['bar']}."
+
+
+def _loop(options: Options, prepared: Prepared, steps: int) -> Work:
+    learner = new_learner(options, prepared, prepared.train, make_console())
+
+    def work() -> None:
+        learner.step = 0
+        learner.advance(prepared.train, to=steps, on_step=lambda *_: None)
+
+    return work
+
+
+def _bare(options: Options, prepared: Prepared, steps: int, device: torch.device) -> Work:
+    module = prepared.new_module(0).to(device).train()
+    recipe = options.recipe(len(prepared.train))
+    optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, fused=True)
+    batches = [tuple(tensor.to(device) for tensor in batch) for batch in _batches(prepared, options, steps)]
+
+    def work() -> None:
+        for input_ids, targets in batches:
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(module(input_ids), targets).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    return work
+
+
+def _batches(prepared: Prepared, options: Options, steps: int) -> list[tuple[Tensor, Tensor]]:
+    lengths = [len(text.input_ids) for text in prepared.train.encoded]
+    batches = epoch_batches(lengths, batch_size=options.batch_size, seed=options.seed, epoch=1)[:steps]
+    return [prepared.train.batch(rows) for rows in batches]
+
+
+def main() -> int:
+    """Measure, print, write; gives the exit code."""
+    return run_benchmark("loop", __doc__, measure, section)
+
+
+if __name__ == "__main__":
+    run_command(main)

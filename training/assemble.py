@@ -1,0 +1,84 @@
+"""Options, data and machine made into a learner."""
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import torch
+from rich.console import Console
+
+from nlp_app.device import find_device
+from nlp_app.errors import ConfigError
+from nlp_app.tokenizer import padded_length
+from training.batches import Dataset
+from training.console import warn
+from training.learner import Learner
+from training.losses import class_weights
+from training.memory import free_bytes, step_bytes
+from training.options import Options
+from training.prepare import Prepared
+from training.recipe import Recipe
+from training.sizes import explain
+
+COMPILERS = ("g++", "clang++", "c++")
+
+
+def check_machine(options: Options) -> None:
+    """Raise a ConfigError where the machine lacks what the options ask for."""
+    find_device(options.device)
+    if options.compile and not any(map(shutil.which, COMPILERS)):
+        raise ConfigError(f"--compile needs a C++ compiler, and there is none of {', '.join(COMPILERS)}: leave it out")
+
+
+def new_learner(options: Options, prepared: Prepared, data: Dataset, console: Console) -> Learner:
+    """A learner with an untrained module.
+
+    Args:
+        options: what the user asked for.
+        prepared: the data of the run.
+        data: what this learner is going to be trained on.
+        console: told of what the machine has no memory for.
+    """
+    device = find_device(options.device)
+    weights = class_weights(options.class_weights, prepared.config.labels, prepared.train.targets)
+    recipe = fitting(options.recipe(len(prepared.train), weights), prepared, device, console)
+    return Learner(
+        module=prepared.new_module(options.seed),
+        recipe=recipe,
+        device=device,
+        texts=len(data),
+        say=partial(warn, console),
+    )
+
+
+def fitting(recipe: Recipe, prepared: Prepared, device: torch.device, console: Console) -> Recipe:
+    """The recipe, with gradient checkpointing where that is left open and the largest batch would not fit."""
+    free = free_bytes(device)
+    if recipe.gradient_checkpointing != "auto" or free is None:
+        return recipe
+    need = step_bytes(prepared.config, texts=recipe.batch_size, tokens=longest(prepared))
+    if need <= free:
+        return recipe
+    short = f"a step may need {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free"
+    if prepared.config.num_blocks == 1:
+        warn(console, f"{short}: gradient checkpointing saves nothing in a single block, give --micro-batch-size")
+        return recipe
+    warn(console, f"{short}: gradient checkpointing is on")
+    return replace(recipe, gradient_checkpointing="blocks")
+
+
+def longest(prepared: Prepared) -> int:
+    """T of the longest batch."""
+    return padded_length(max(len(text.input_ids) for text in prepared.train.encoded))
+
+
+def explain_sizes(options: Options, prepared: Prepared, console: Console) -> None:
+    """Where asked for, measure what other sizes of the layers would cost, and say it."""
+    if not options.explain_sizes:
+        return
+    device = find_device(options.device)
+    for advice in explain(prepared.config, batch_size=options.batch_size, tokens=longest(prepared), device=device):
+        if advice.costs_speed:
+            warn(console, str(advice))
+        else:
+            console.print(str(advice))

@@ -1,0 +1,101 @@
+"""`python -m training.compare`: cross-entropy of logits beside negative log-likelihood of their log-softmax.
+
+Both train from the same start on the same batches. On the sets of a folder, each with its train.csv.gz, or on the
+sample set where there is no folder; no test file is opened.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nlp_app.device import find_device
+from nlp_app.errors import ConfigError, DataError, OutputError, run_command
+from nlp_app.folder import write_file, writing
+from training import compare_plots
+from training.compare_classes import by_classes, extremes
+from training.compare_report import tables
+from training.compare_runs import scores, steps
+from training.console import make_console
+from training.options import SAMPLE, Options
+from training.report import versions
+
+RESULT = "compare.json"
+
+
+def main() -> int:
+    """Compare as the command line says; gives the exit code."""
+    arguments = _arguments()
+    files = _files(arguments)
+    device = find_device(arguments.device)
+    for name, value, least in (
+        ("seeds", arguments.seeds, 1), ("steps", arguments.steps, 1), ("classes", min(arguments.classes), 2)
+    ):  # fmt: skip
+        if value < least:
+            raise ConfigError(f"--{name} is {value}, but must be {least} or more")
+    Options(epochs=arguments.epochs)  # or it says what is wrong
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise OutputError(f"--output {arguments.output} is a file: name a folder")
+    console = make_console()
+    result: dict[str, Any] = {
+        "device": str(device),
+        "seeds": arguments.seeds,
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "steps": steps(next(iter(files.values())), device, count=arguments.steps),
+        "steps_of": next(iter(files)),
+        "scores": scores(files, device, seeds=arguments.seeds, epochs=arguments.epochs, console=console),
+        "classes": by_classes(device, arguments.classes),
+        "extremes": extremes(),
+    }
+    for table in tables(result):
+        console.print(table)
+    with writing(arguments.output):
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    compare_plots.draw(result, arguments.output)
+    write_file(arguments.output / RESULT, (json.dumps(result, indent=2) + "\n").encode())
+    console.print(f"figures and plots are in {arguments.output}")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.compare", description=__doc__)
+    data = os.environ.get("NLP_APP_DATA")
+    parser.add_argument(
+        "--data", type=Path, default=data and Path(data), help="folder of sets (default: $NLP_APP_DATA)"
+    )
+    parser.add_argument("--sets", nargs="+", default=["trec6", "mr", "banking77"], help="names of sets in the folder")
+    parser.add_argument("--train", type=Path, nargs="+", help="files of labelled texts, in place of sets")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each loss on each set (default: 5)")
+    parser.add_argument("--steps", type=int, default=100, help="steps whose differences are told (default: 100)")
+    parser.add_argument("--epochs", type=int, help="at most (default: as training.run)")
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 100, 10_000, 100_000], help="for time and memory")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda …")
+    parser.add_argument(
+        "--output", type=Path, default=Path("compare"), help="folder for the figures (default: compare)"
+    )
+    return parser.parse_args(sys.argv[1:])
+
+
+def _files(arguments: argparse.Namespace) -> dict[str, Path]:
+    """The training file of each set, by name."""
+    if arguments.train:
+        files = {path.name: path for path in arguments.train}
+    elif arguments.data:
+        files = {name: arguments.data / name / "train.csv.gz" for name in arguments.sets}
+    else:
+        files = {"the sample set": SAMPLE / "train.csv"}
+    for path in files.values():
+        if not path.is_file():
+            raise DataError(
+                f"there is no file {path}: name sets with --sets, their folder with --data, or files with --train"
+            )
+    return files
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,133 @@
+"""The losses: cross-entropy of logits, or log-softmax and negative log-likelihood; one function of the same weights.
+
+A loss is a sum over texts and a divisor, so that a batch can be split: the sums of the parts over the divisor of the
+whole batch is the whole batch's loss, also with class weights and parts of unequal size.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nlp_app.errors import ConfigError
+
+OUTPUT_OF = {"cross-entropy": "logits", "nll": "log_probabilities"}
+"""What the module's forward must end in for each loss."""
+LOSSES = tuple(OUTPUT_OF)
+BALANCED = "balanced"
+SMALLEST = 1e-12
+"""A certain answer has 1 - p = 0, where the slope of a power below 1 is infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A loss of what a module's forward gives.
+
+    Raises:
+        ConfigError: an option that the loss does not have.
+    """
+
+    name: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    class_weights: Tensor | None = None
+    """(C,) float32."""
+
+    def __post_init__(self) -> None:
+        if self.label_smoothing and self.name == "nll":
+            raise ConfigError("--label-smoothing needs --loss cross-entropy: torch's nll_loss has none")
+        if self.label_smoothing and self.focal_gamma:
+            raise ConfigError("--label-smoothing and --focal-gamma exclude each other: leave one of them out")
+
+    def __call__(self, output: Tensor, targets: Tensor) -> Tensor:
+        """The mean over a batch, weighted by class where there are class weights: a scalar."""
+        return self.total(output, targets) / self.divisor(targets)
+
+    def total(self, output: Tensor, targets: Tensor) -> Tensor:
+        """The weighted sum over texts.
+
+        Args:
+            output: (B, C) logits for cross-entropy, log-probabilities for nll.
+            targets: (B,) int64, places in the model's labels.
+        """
+        if self.focal_gamma:
+            return self._focal(output, targets)
+        weight = self._weights(output)
+        if self.name == "nll":
+            return F.nll_loss(output, targets, weight=weight, reduction="sum")
+        return F.cross_entropy(output, targets, weight=weight, label_smoothing=self.label_smoothing, reduction="sum")
+
+    def divisor(self, targets: Tensor) -> Tensor:
+        """The weights' sum, or the number of texts: a scalar."""
+        if self.class_weights is None:
+            return torch.tensor(float(len(targets)))
+        return self.class_weights.to(targets.device)[targets].sum()
+
+    def _focal(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(1 - p)^gamma * -log(p): Lin et al., "Focal loss for dense object detection", 2017, equation 5."""
+        of = F.nll_loss if self.name == "nll" else F.cross_entropy
+        lost = of(output, targets, reduction="none")
+        missed = -torch.expm1(-lost)  # 1 - p
+        focused = missed.clamp_min(SMALLEST) ** self.focal_gamma * lost
+        weight = self._weights(output)
+        return (focused if weight is None else focused * weight[targets]).sum()
+
+    def _weights(self, output: Tensor) -> Tensor | None:
+        return None if self.class_weights is None else self.class_weights.to(output)
+
+
+def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) -> Tensor | None:
+    """The weight of each class.
+
+    Args:
+        given: nothing; "balanced" (N / (C * texts of the class), as in scikit-learn); C numbers in the order of labels;
+            or C times LABEL=NUMBER.
+        labels: C classes.
+        targets: (N,) of the training texts; each class occurs.
+
+    Returns:
+        (C,) float32, or None where nothing is given.
+
+    Raises:
+        ConfigError: a weight is no positive number, or there is not one for each class.
+    """
+    if not given:
+        return None
+    if list(given) == [BALANCED]:
+        counts = torch.bincount(targets, minlength=len(labels)).float()
+        return len(targets) / (len(labels) * counts)
+    if len(given) == len(labels) and all(_is_number(text) for text in given):
+        return torch.tensor([_weight(text, text) for text in given])
+    return torch.tensor(_by_label(given, labels))
+
+
+def _by_label(given: Sequence[str], labels: Sequence[str]) -> list[float]:
+    pairs = [text.rpartition("=") for text in given]
+    if bare := [text for text, (_, sign, _) in zip(given, pairs, strict=True) if not sign]:
+        kinds = f"balanced, {len(labels)} numbers in the order {', '.join(labels[:5])}{' …' * (len(labels) > 5)}"
+        number = len(bare) if all(map(_is_number, bare)) else repr(bare[0])
+        raise ConfigError(f"--class-weights got {number}, but takes {kinds}, or LABEL=NUMBER for each label")
+    weights = {label: _weight(value, text) for text, (label, _, value) in zip(given, pairs, strict=True)}
+    if unknown := sorted(weights.keys() - set(labels)):
+        raise ConfigError(f"--class-weights names {unknown[0]!r}, which is no label of the training texts")
+    if missing := [label for label in labels if label not in weights]:
+        raise ConfigError(f"--class-weights lacks {missing[0]!r}: every one of the {len(labels)} labels needs a weight")
+    return [weights[label] for label in labels]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _weight(value: str, text: str) -> float:
+    weight = float(value) if _is_number(value) else math.nan
+    if not 0 < weight < math.inf:
+        raise ConfigError(f"--class-weights has {text!r}, but a weight must be a number above 0")
+    return weight

@@ -1,0 +1,81 @@
+"""Whether a batch fits into memory: an estimate beforehand, and what an error says afterwards."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nlp_app.config import ModelConfig
+from nlp_app.model import TextClassifier
+
+BACKWARD = 0.7
+"""What the backward pass of a block takes on top, in terms of what the block keeps: 0.6 to 0.85 by the profiler."""
+COPIES = 5
+"""Of the parameters: weights, gradients, AdamW's two moments, the running mean."""
+CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
+
+
+def step_bytes(config: ModelConfig, *, texts: int, tokens: int) -> int:
+    """What a plain step on the largest batch needs, about, over what is there before the first one.
+
+    Args:
+        config: the model.
+        texts: in a batch.
+        tokens: T of the longest batch.
+    """
+    parameters = config.vocab_size * config.embedding_dim  # the rest is small beside it
+    kept = texts * tokens * kept_bytes_per_token(config)
+    return int(kept * (1 + BACKWARD / config.num_blocks)) + COPIES * 4 * parameters
+
+
+def kept_bytes_per_token(config: ModelConfig, tokens: int = 64) -> float:
+    """What autograd keeps from the forward pass to the backward pass, measured on a model with a small vocabulary."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.random.fork_rng(devices=[]):
+        module = TextClassifier(config=replace(config, vocab_size=8)).train()
+        weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            module(torch.full((4, tokens), 2))
+    total = sum(size for place, size in kept.items() if place not in weights)
+    return total / (4 * tokens)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What a step may still take; None where it cannot be known."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    known = [size for size in (_of_machine(), _of_group()) if size is not None]
+    return min(known, default=None)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether torch ran out of memory, on a GPU or in its allocator of the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "you tried to allocate" in str(error)
+    )
+
+
+def _of_machine() -> int | None:
+    try:
+        lines = MEMINFO.read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _of_group() -> int | None:
+    """The limit of a container (cgroup v2), less what is in use."""
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return None if limit == "max" else int(limit) - int(used)
+    except (OSError, ValueError):
+        return None
