@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from nlp_app.config import ModelConfig
@@ -49,12 +48,13 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def print_table(header: Sequence[str], rows: Rows) -> None:
-    """A table on the screen."""
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*map(str, row))
-    make_console().print(table)
+def rounded(values: Any) -> Any:
+    """The same JSON values with five digits behind the point."""
+    if isinstance(values, dict):
+        return {key: rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return round(values, 5) if isinstance(values, float) else values
 
 
 def run_benchmark(

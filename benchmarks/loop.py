@@ -28,17 +28,10 @@ ROUNDS = 5
 
 
 def measure(device: torch.device) -> dict[str, Any]:
-    """texts/s of both loops on the same batches, taking turns.
-
-    Raises:
-        DataError: NLP_APP_DATA names no folder of data sets.
-    """
-    folder = os.environ.get("NLP_APP_DATA")
-    if not folder:
-        raise DataError("which sets? set NLP_APP_DATA to a folder with imdb and banking77")
-    rows = []
+    """texts/s of both loops on the same batches, taking turns."""
+    folder, rows = data_folder(), []
     for name, steps in SETS.items():
-        options = Options(train=Path(folder) / name / "train.csv.gz", device=device.type, precision="float32")
+        options = Options(train=folder / name / "train.csv.gz", device=device.type, precision="float32")
         prepared = prepare(options, make_console())
         texts = steps * options.batch_size
         loop, bare = median_seconds(
@@ -46,6 +39,18 @@ def measure(device: torch.device) -> dict[str, Any]:
         )
         rows.append({"set": name, "loop": texts / loop, "bare": texts / bare, "ratio": bare / loop})
     return {"device": device_name(device), "rows": rows, "bar": BAR}
+
+
+def data_folder() -> Path:
+    """Where the data sets are.
+
+    Raises:
+        DataError: NLP_APP_DATA names no folder of data sets.
+    """
+    folder = Path(os.environ.get("NLP_APP_DATA", ""))
+    if not all((folder / name / "train.csv.gz").is_file() for name in SETS):
+        raise DataError(f"which sets? set NLP_APP_DATA to a folder with {' and '.join(SETS)}")
+    return folder
 
 
 def section(result: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from nlp_app.folder import RESUME, work_folder
 from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
 from training import evaluate, learner, report, run
 from training.fit import Run, refit
+from training.prepare import prepare
 from training.state import STATE, StateStore
 
 SMALL = (
@@ -422,6 +423,26 @@ def test_what_is_not_the_runs_is_left_alone(
     (output / "train.CSV").unlink()
     (output / "manifest.json").write_text('{"name": "a web app"}')
     assert "is not a checkpoint, which is all that a run replaces" in refused(run.main, *SMALL, *common, "--overwrite")
+
+
+def test_a_run_that_came_and_went_meanwhile_is_not_overwritten(
+    train_main: Callable[..., int], refused: Refused, train_csv: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found the output free; the other one is done when this one, which read its data longer, would begin."""
+    others = ("--train", train_csv, "--output", output, "--seed", 7)
+
+    def slowly(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "prepare", prepare)
+            train_main(*others)
+        return prepared
+
+    monkeypatch.setattr(run, "prepare", slowly)
+    message = refused(run.main, *SMALL, "--train", train_csv, "--output", output)
+    assert f"--output {output} exists: name another folder" in message
+    assert metrics(output)["seed"] == 7
+    assert names(output.parent) == ["weather"]
 
 
 def test_a_reader_that_goes_away_ends_no_training(train_csv: Path, output: Path) -> None:

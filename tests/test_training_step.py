@@ -153,3 +153,20 @@ def test_a_step_begins_without_the_gradient_of_the_one_before(micro_batch_size: 
         kept.grad = parameter.grad.clone()
     step(batch(), TARGETS, seed=1)
     assert max(distances(first, module).values()) < 1e-12
+
+
+def test_compile_is_of_lengths_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile itself is torch's to test, and takes a minute: `python -m benchmarks.precision` runs it."""
+    compiled: list[tuple[object, object]] = []
+
+    def compile_(module: TextClassifier, *, dynamic: bool) -> TextClassifier:
+        compiled.append((module, dynamic))
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    module = make_module()
+    make_step(module)
+    assert compiled == []
+    step, _ = make_step(module, compile=True)
+    step(batch(), TARGETS, seed=1)
+    assert compiled == [(module, True)]

@@ -99,7 +99,7 @@ def scores(
             states = []
             for loss in LOSSES:
                 options = Options(train=path, seed=seed, loss=loss, epochs=epochs, refit="never", device=str(device))
-                found, state = _selected(options)
+                found, state = selected(options)
                 runs[loss].append(found)
                 states.append(state)
             equal += all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())
@@ -109,7 +109,7 @@ def scores(
     return rows
 
 
-def _selected(options: Options) -> tuple[dict[str, float], dict[str, Tensor]]:
+def selected(options: Options) -> tuple[dict[str, float], dict[str, Tensor]]:
     """The validation scores and the weights that training.run would choose."""
     quiet = Console(quiet=True)
     prepared = prepare(options, quiet)

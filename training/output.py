@@ -25,9 +25,17 @@ from training.state import STATE
 
 def check_output(options: Options) -> None:
     """Raise an OutputError where the run could not write its result, or would overwrite what nobody gave up."""
-    output, work = options.output, work_folder(options.output)
-    state = work / RESUME / STATE
-    _check_siblings(work, previous_folder(output))
+    work = work_folder(options.output)
+    _check_siblings(work, previous_folder(options.output))
+    if work.exists():
+        with locked(work):  # or another run is at it
+            pass
+    _check_content(options, work)
+
+
+def _check_content(options: Options, work: Path) -> None:
+    """Raise an OutputError where a model, or an interrupted run, would be lost."""
+    output, state = options.output, work / RESUME / STATE
     if options.resume:
         if not state.is_file():
             raise OutputError(f"there is no interrupted run to go on with in {work}: leave --resume out")
@@ -65,7 +73,7 @@ def holds_finished_model(output: Path) -> bool:
 
 
 def _check_siblings(work: Path, previous: Path) -> None:
-    """Raise an OutputError where a name that the run needs is somebody's, or the work folder is in use."""
+    """Raise an OutputError where a name that the run needs is somebody's."""
     if previous.exists() and not is_previous(previous):
         raise OutputError(f"{previous} was not left by a run, which needs that name: move it away")
     if not work.exists():
@@ -74,8 +82,6 @@ def _check_siblings(work: Path, previous: Path) -> None:
         raise OutputError(f"{work} is a file where the run needs a folder: move it away")
     if kept := strangers(work):
         raise OutputError(f"{work} holds {kept[0]!r}, which no run wrote: move it away, or name another --output")
-    with locked(work):  # or another run is at it
-        pass
 
 
 @contextmanager
@@ -85,9 +91,10 @@ def work_on(options: Options) -> Iterator[Path]:
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
     with locked(work):
-        if not options.resume:
-            _empty(work)
         try:
+            _check_content(options, work)  # another run may have come and gone since the first look
+            if not options.resume:
+                _empty(work)
             yield work
         finally:
             if not (work / RESUME / STATE).is_file() and not is_complete(work):
