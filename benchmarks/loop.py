@@ -5,7 +5,9 @@ The bare loop has its batches as tensors beforehand, drops no tokens, and keeps 
 
 import os
 from collections.abc import Mapping
+from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,27 +19,26 @@ from nlp_app.errors import DataError, run_command
 from training.assemble import new_learner
 from training.batches import epoch_batches
 from training.console import make_console
-from training.measure import Work, median_seconds
+from training.measure import Work, seconds
 from training.options import Options
 from training.prepare import Prepared, prepare
 
-SETS = {"imdb": 12, "banking77": 156}
-"""Steps of each in a round."""
+SETS = {"imdb": (4, 15), "banking77": (39, 25)}
+"""Steps of each loop in a turn, and turns: short ones and many, for the machine's pace changes within seconds."""
 BAR = 0.9
-ROUNDS = 5
 
 
 def measure(device: torch.device) -> dict[str, Any]:
     """texts/s of both loops on the same batches, taking turns."""
     folder, rows = data_folder(), []
-    for name, steps in SETS.items():
+    for name, (steps, turns) in SETS.items():
         options = Options(train=folder / name / "train.csv.gz", device=device.type, precision="float32")
         prepared = prepare(options, make_console())
         texts = steps * options.batch_size
-        loop, bare = median_seconds(
-            [_loop(options, prepared, steps), _bare(options, prepared, steps, device)], device, rounds=ROUNDS
-        )
-        rows.append({"set": name, "loop": texts / loop, "bare": texts / bare, "ratio": bare / loop})
+        pairs = _pairs(_loop(options, prepared, steps), _bare(options, prepared, steps, device), device, turns)
+        loop, bare = (median(column) for column in zip(*pairs, strict=True))
+        ratio = median(bare / loop for loop, bare in pairs)
+        rows.append({"set": name, "loop": texts / loop, "bare": texts / bare, "ratio": ratio})
     return {"device": device_name(device), "rows": rows, "bar": BAR}
 
 
@@ -60,24 +61,30 @@ def section(result: Mapping[str, Any]) -> str:
     return f"{markdown(header, rows)}\n\nThe default model, {result['device']}; the bar is {result['bar']}."
 
 
+def _pairs(loop: Work, bare: Work, device: torch.device, turns: int) -> list[tuple[float, float]]:
+    """Seconds of both on the same batches, turn by turn, each of them first in every other turn."""
+    loop(), bare()
+    found = []
+    for turn in range(turns):
+        first, second = (loop, bare) if turn % 2 else (bare, loop)
+        times = seconds(first, device), seconds(second, device)
+        found.append(times if turn % 2 else times[::-1])
+    return found
+
+
 def _loop(options: Options, prepared: Prepared, steps: int) -> Work:
     learner = new_learner(options, prepared, prepared.train, make_console())
-
-    def work() -> None:
-        learner.step = 0
-        learner.advance(prepared.train, to=steps, on_step=lambda *_: None)
-
-    return work
+    return lambda: learner.advance(prepared.train, to=learner.step + steps, on_step=lambda *_: None)
 
 
 def _bare(options: Options, prepared: Prepared, steps: int, device: torch.device) -> Work:
     module = prepared.new_module(0).to(device).train()
     recipe = options.recipe(len(prepared.train))
     optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, fused=True)
-    batches = [tuple(tensor.to(device) for tensor in batch) for batch in _batches(prepared, options, steps)]
+    batches = cycle([tuple(tensor.to(device) for tensor in batch) for batch in _batches(prepared, options)])
 
     def work() -> None:
-        for input_ids, targets in batches:
+        for input_ids, targets in islice(batches, steps):
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(module(input_ids), targets).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -85,9 +92,10 @@ def _bare(options: Options, prepared: Prepared, steps: int, device: torch.device
     return work
 
 
-def _batches(prepared: Prepared, options: Options, steps: int) -> list[tuple[Tensor, Tensor]]:
+def _batches(prepared: Prepared, options: Options) -> list[tuple[Tensor, Tensor]]:
+    """Those of the loop's first epoch."""
     lengths = [len(text.input_ids) for text in prepared.train.encoded]
-    batches = epoch_batches(lengths, batch_size=options.batch_size, seed=options.seed, epoch=1)[:steps]
+    batches = epoch_batches(lengths, batch_size=options.batch_size, seed=options.seed, epoch=1)
     return [prepared.train.batch(rows) for rows in batches]
 
 

@@ -1,13 +1,15 @@
 """`python -m training.compare`: cross-entropy of logits beside negative log-likelihood of their log-softmax.
 
-Both train from the same start on the same batches. On the sets of a folder, each with its train.csv.gz, or on the
-sample set where there is no folder; no test file is opened.
+Both train from the same start on the same batches. On the sets of a folder, each with its train.csv.gz, or another
+format that training.run reads; on the sample set where there is no folder. No test file is opened.
 """
 
 import argparse
 import json
 import os
+import platform
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ import torch
 from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, DataError, OutputError, run_command
 from nlp_app.folder import write_file, writing
+from nlp_app.formats import FORMATS
 from training import compare_plots
 from training.compare_classes import by_classes, extremes
 from training.compare_report import tables
 from training.compare_runs import scores, steps
 from training.console import make_console
 from training.options import SAMPLE, Options
+from training.prepare import read_parts
 from training.report import versions
 
 RESULT = "compare.json"
@@ -30,8 +34,23 @@ RESULT = "compare.json"
 def main() -> int:
     """Compare as the command line says; gives the exit code."""
     arguments = _arguments()
-    files = _files(arguments)
     device = find_device(arguments.device)
+    _check(arguments)
+    files = _files(arguments)
+    for path in files.values():
+        read_parts(Options(train=path))  # or the last one's fault would be told after minutes of the others
+    with writing(arguments.output):
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    result = _measure(arguments, files, device)
+    console = make_console()
+    for table in tables(result):
+        console.print(table)
+    _write(result, arguments.output)
+    console.print(f"figures and plots are in {arguments.output}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
     for name, value, least in (
         ("seeds", arguments.seeds, 1), ("steps", arguments.steps, 1), ("classes", min(arguments.classes), 2)
     ):  # fmt: skip
@@ -40,26 +59,33 @@ def main() -> int:
     Options(epochs=arguments.epochs)  # or it says what is wrong
     if arguments.output.exists() and not arguments.output.is_dir():
         raise OutputError(f"--output {arguments.output} is a file: name a folder")
-    console = make_console()
-    result: dict[str, Any] = {
+
+
+def _measure(arguments: argparse.Namespace, files: dict[str, Path], device: torch.device) -> dict[str, Any]:
+    first, path = next(iter(files.items()))
+    return {
         "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "seeds": arguments.seeds,
+        "epochs": arguments.epochs,
+        "sets": list(files),
         "versions": versions(),
         "threads": torch.get_num_threads(),
-        "steps": steps(next(iter(files.values())), device, count=arguments.steps),
-        "steps_of": next(iter(files)),
-        "scores": scores(files, device, seeds=arguments.seeds, epochs=arguments.epochs, console=console),
+        "steps": steps(path, device, count=arguments.steps),
+        "steps_of": first,
+        "scores": scores(files, device, seeds=arguments.seeds, epochs=arguments.epochs, console=make_console()),
         "classes": by_classes(device, arguments.classes),
-        "extremes": extremes(),
+        "extremes": extremes(device),
     }
-    for table in tables(result):
-        console.print(table)
-    with writing(arguments.output):
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    compare_plots.draw(result, arguments.output)
-    write_file(arguments.output / RESULT, (json.dumps(result, indent=2) + "\n").encode())
-    console.print(f"figures and plots are in {arguments.output}")
-    return 0
+
+
+def _write(result: dict[str, Any], output: Path) -> None:
+    """The plots, then the figures: each file whole or absent."""
+    with tempfile.TemporaryDirectory() as folder:
+        compare_plots.draw(result, Path(folder))
+        for plot in sorted(Path(folder).iterdir()):
+            write_file(output / plot.name, plot.read_bytes())
+    write_file(output / RESULT, (json.dumps(result, indent=2) + "\n").encode())
 
 
 def _arguments() -> argparse.Namespace:
@@ -84,9 +110,10 @@ def _arguments() -> argparse.Namespace:
 def _files(arguments: argparse.Namespace) -> dict[str, Path]:
     """The training file of each set, by name."""
     if arguments.train:
-        files = {path.name: path for path in arguments.train}
+        alone = len({path.name for path in arguments.train}) == len(arguments.train)
+        files = {path.name if alone else str(path): path for path in arguments.train}
     elif arguments.data:
-        files = {name: arguments.data / name / "train.csv.gz" for name in arguments.sets}
+        files = {name: _train_file(arguments.data / name) for name in arguments.sets}
     else:
         files = {"the sample set": SAMPLE / "train.csv"}
     for path in files.values():
@@ -95,6 +122,12 @@ def _files(arguments: argparse.Namespace) -> dict[str, Path]:
                 f"there is no file {path}: name sets with --sets, their folder with --data, or files with --train"
             )
     return files
+
+
+def _train_file(folder: Path) -> Path:
+    """The training file of a set, of whatever format; where there is none, the one to ask for."""
+    places = [folder / f"train{suffix}{packed}" for suffix in FORMATS for packed in (".gz", "")]
+    return next((path for path in places if path.is_file()), places[0])
 
 
 if __name__ == "__main__":

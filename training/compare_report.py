@@ -1,11 +1,12 @@
 """The figures of training.compare as tables, on the screen and in Markdown, with a verdict."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
-from training.compare_classes import FORMS
+from training.compare_classes import CONTROL, FORMS
 from training.losses import LOSSES
 
 Lines = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
@@ -28,34 +29,67 @@ def section(result: Mapping[str, Any]) -> str:
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-    """What the figures say of the two losses."""
-    exact = max(row["gradient"] for row in result["steps"]["float64"])
-    equal = sum(row["bit_equal"] for row in result["scores"])
-    runs = sum(row["seeds"] for row in result["scores"])
-    apart = max(abs(row["paired"]["accuracy"]) for row in result["scores"])
-    noise = max(max(row["spread"]["accuracy"].values()) for row in result["scores"])
-    same = f"the weights of {equal} of {runs} pairs of runs are the same bits" if equal else (
-        f"the mean difference of accuracy is {100 * apart:.2f} points at most, beside a spread over seeds of up to "
-        f"{100 * noise:.2f}"
-    )  # fmt: skip
+    """What the figures say of the two sentences of the notes."""
+    return f"{_of_softmax(result)}\n\n{_of_nll(result)}"
+
+
+def _of_softmax(result: Mapping[str, Any]) -> str:
+    sentence = "cross-entropy = softmax + log at the end"
+    naive = [row for row in result["extremes"] if row["form"] == "naive" and row["precision"] == "float32"]
+    broken = min((row["size"] for row in naive if _breaks(row)), default=math.inf)
+    if broken <= 1 or isinstance(naive[0]["error"], str) or naive[0]["error"] > 1e-6:
+        return f'**Verdict: does not hold.** "{sentence}": the two differ at logits of {naive[0]["size"]:g} already.'
+    if broken == math.inf:
+        return f'**Verdict: holds.** "{sentence}": the loss and the gradient are right at every size of the logits.'
+    return (
+        f'**Verdict: holds only when** softmax and log are one function. "{sentence}" is right as mathematics; '
+        f"computed one after the other it has an infinite loss or no gradient from logits of {broken:g} on in float32, "
+        f"where both losses are right up to {max(row['size'] for row in naive):g}."
+    )
+
+
+def _of_nll(result: Mapping[str, Any]) -> str:
+    off = max(row["gradient"] for row in result["steps"]["float64"])
+    holds = off < 1e-12 and all(map(_within_noise, result["scores"]))
+    equal, runs = (sum(row[key] for row in result["scores"]) for key in ("bit_equal", "seeds"))
+    apart = max(result["scores"], key=lambda row: abs(row["paired"]["accuracy"]))
+    same = (
+        f"the weights of {equal} of {runs} pairs of runs are the same bits; the largest mean difference of accuracy is "
+        f"{100 * abs(apart['paired']['accuracy']):.2f} points on {apart['set']}, beside a spread over seeds of "
+        f"{100 * max(apart['spread']['accuracy'].values()):.2f}"
+    )
     if equal == runs:
         same = f"in all {runs} pairs of runs the chosen weights are the same bits, so there is no difference to test"
-    broken = min((row["size"] for row in result["extremes"] if _breaks(row)), default=0.0)
-    word = "holds" if exact < 1e-6 and (equal == runs or apart <= 2 * noise) else "does not hold"
+    gradients = f"differ by {off:.0e} of their norm at most" if off else "are equal in every step"
     return (
-        f"**Verdict: {word}.** Cross-entropy of logits and negative log-likelihood of their log-softmax are one "
-        f"function: their gradients differ by {exact:.0e} of the largest entry in float64, and {same}. The sentence "
-        '"softmax + log at the end" holds as mathematics only: computed in that order, as the naive form does, it is '
-        f"infinite or has no gradient from logits of {broken:g} on in float32, where both losses are right."
+        f"**Verdict: {'holds' if holds else 'does not hold'}.** Cross-entropy of logits is the negative log-likelihood "
+        f"of their log-softmax: in float64 the gradients {gradients}, and {same}. {_cost(result)}"
     )
+
+
+def _within_noise(row: Mapping[str, Any]) -> bool:
+    return bool(
+        row["bit_equal"] == row["seeds"] or abs(row["paired"]["accuracy"]) <= max(row["spread"]["accuracy"].values())
+    )
+
+
+def _cost(result: Mapping[str, Any]) -> str:
+    def of(form: str, key: str) -> str:
+        return _range(row[key] for row in result["classes"] if row["form"] == form)
+
+    return (
+        f"Log-softmax and NLL take {of('nll', 'time')} of cross-entropy's time, where cross-entropy itself takes "
+        f"{of(CONTROL, 'time')} when it is timed again, and {of('nll', 'memory')} of its memory."
+    )
+
+
+def _range(values: Iterable[float]) -> str:
+    ends = [f"{end(found):.2f}" for found in [list(values)] for end in (min, max)]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _breaks(row: Mapping[str, Any]) -> bool:
-    return (
-        row["form"] == "naive"
-        and row["precision"] == "float32"
-        and (isinstance(row["loss"], str) or row["gradient"] != "finite")
-    )
+    return isinstance(row["loss"], str) or row["gradient"] != "finite"
 
 
 def _all(result: Mapping[str, Any]) -> Iterator[Lines]:
@@ -66,13 +100,14 @@ def _all(result: Mapping[str, Any]) -> Iterator[Lines]:
 
 
 def _steps(result: Mapping[str, Any]) -> Lines:
+    keys = {"loss": "loss", "gradient_absolute": "gradient", "gradient": "gradient, of its norm", "logits": "logits"}
     rows = [
-        (name, *(f"{max(row[key] for row in steps):.1e}" for key in ("loss", "gradient", "logits")))
+        (name, *(f"{max(row[key] for row in steps):.1e}" for key in keys),
+         f"{sum(row['same_bits'] for row in steps)} of {len(steps)}")
         for name, steps in result["steps"].items()
-    ]
-    count = len(next(iter(result["steps"].values())))
-    title = f"Largest difference in {count} steps on {result['steps_of']}, from the same weights"
-    return title, ("precision", "loss", "gradient, of its largest entry", "logits"), rows
+    ]  # fmt: skip
+    title = f"Largest difference in the first steps on {result['steps_of']}, from the same weights"
+    return title, ("precision", *keys.values(), "steps of the same bits"), rows
 
 
 def _scores(result: Mapping[str, Any]) -> Lines:
@@ -81,12 +116,14 @@ def _scores(result: Mapping[str, Any]) -> Lines:
             row["set"],
             *(_with_spread(row, loss) for loss in LOSSES),
             f"{100 * row['paired']['accuracy']:+.3f}",
+            *(f"{100 * row['mean']['macro_f1'][loss]:.2f}" for loss in LOSSES),
             *(f"{row['mean']['loss'][loss]:.4f}" for loss in LOSSES),
             f"{row['bit_equal']} of {row['seeds']}",
         )
         for row in result["scores"]
     ]  # fmt: skip
-    header = ("set", *(f"accuracy, {loss}" for loss in LOSSES), "difference", *(f"loss, {loss}" for loss in LOSSES),
+    header = ("set", *(f"accuracy, {loss}" for loss in LOSSES), "difference", *(f"macro F1, {loss}" for loss in LOSSES),
+              *(f"loss, {loss}" for loss in LOSSES),
               "same bits")  # fmt: skip
     return f"Validation scores, mean and spread of {result['seeds']} seeds, in %", header, rows
 

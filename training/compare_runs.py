@@ -1,6 +1,5 @@
 """Both losses trained side by side: how far apart their steps are, and what they score."""
 
-import copy
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,16 +12,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from nlp_app.model import TextClassifier
 from training.assemble import new_learner
-from training.batches import epoch_batches
+from training.batches import Dataset
 from training.fit import Run, select
 from training.interrupt import StopRequest
-from training.losses import LOSSES, OUTPUT_OF, Loss
+from training.learner import Learner
+from training.losses import LOSSES, OUTPUT_OF
 from training.options import Options
-from training.prepare import prepare
+from training.prepare import Prepared, prepare
 from training.state import RunState, StateStore
-from training.step import drop_tokens, seed_generator
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 """Of the weights; bfloat16 is autocast's, over float32 weights."""
@@ -30,61 +28,53 @@ SCORES = ("accuracy", "macro_f1", "loss")
 
 
 def steps(path: Path, device: torch.device, *, count: int) -> dict[str, list[dict[str, float]]]:
-    """The largest difference of loss, gradient and logits at each step, by precision.
+    """The differences of loss, gradient and logits at each step, by precision.
 
-    Each loss takes its own steps of AdamW from the same weights on the same batches, so that differences may grow. The
-    gradient's is relative to its largest entry, the others are absolute.
+    Each loss takes its own steps, those of training.run with its defaults, from the same weights on the same batches,
+    so that differences may grow. The gradient's is told absolutely and relative to the gradient's norm.
     """
     with torch.random.fork_rng(devices=[]):
-        options = Options(train=path)
-        prepared = prepare(options, Console(quiet=True))
-        lengths = [len(text.input_ids) for text in prepared.train.encoded]
-        batches = [
-            prepared.train.batch(rows)
-            for epoch in range(1, 2 + count * options.batch_size // len(prepared.train))
-            for rows in epoch_batches(lengths, batch_size=options.batch_size, seed=0, epoch=epoch)
-        ][:count]
-        start = prepared.new_module(0)
-        return {name: _differences(start, batches, name, device) for name in PRECISIONS}
+        prepared = prepare(Options(train=path), Console(quiet=True))
+        return {name: _differences(prepared, path, name, device, count) for name in PRECISIONS}
 
 
 def _differences(
-    start: TextClassifier, batches: list[tuple[Tensor, Tensor]], precision: str, device: torch.device
+    prepared: Prepared, path: Path, precision: str, device: torch.device, count: int
 ) -> list[dict[str, float]]:
-    sides = []
-    for name in LOSSES:
-        module = copy.deepcopy(start).to(device, PRECISIONS[precision]).train()
-        module.config = replace(module.config, output=OUTPUT_OF[name])
-        sides.append((module, torch.optim.AdamW(module.parameters(), lr=1e-3), Loss(name=name)))
+    learners = [_learner(prepared, path, loss, precision, device) for loss in LOSSES]
     found = []
-    for number, (input_ids, targets) in enumerate(batches):
-        both = [_step(*side, input_ids.to(device), targets.to(device), number, precision) for side in sides]
-        found.append({key: _furthest(both[0][key], both[1][key], key) for key in ("loss", "gradient", "logits")})
+    for _ in range(count):
+        (loss, gradient, logits), (other_loss, other_gradient, other_logits) = (
+            _step(learner, prepared.train) for learner in learners
+        )
+        off = (gradient - other_gradient).abs().max().item()
+        same = loss == other_loss and torch.equal(gradient, other_gradient) and torch.equal(logits, other_logits)
+        found.append({
+            "loss": abs(loss - other_loss), "gradient": off / max(gradient.norm().item(), 1e-300),
+            "gradient_absolute": off, "logits": (logits - other_logits).abs().max().item(), "same_bits": same,
+        })  # fmt: skip
     return found
 
 
-def _step(
-    module: TextClassifier, optimizer: torch.optim.Optimizer, loss: Loss, input_ids: Tensor, targets: Tensor,
-    number: int, precision: str,
-) -> dict[str, list[Tensor]]:  # fmt: skip
-    seed_generator(number, input_ids.device)
-    input_ids = drop_tokens(input_ids, 0.1)
-    optimizer.zero_grad()
-    logits: list[Tensor] = []
-    hook = module.output.register_forward_hook(lambda _, __, output: logits.append(output.detach()))
-    with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        value = loss(module(input_ids), targets)
+def _learner(prepared: Prepared, path: Path, loss: str, precision: str, device: torch.device) -> Learner:
+    options = Options(train=path, loss=loss, precision="bf16" if precision == "bfloat16" else "float32")
+    ended = replace(prepared, config=replace(prepared.config, output=OUTPUT_OF[loss]))
+    return Learner(
+        module=ended.new_module(options.seed).to(PRECISIONS[precision]),
+        recipe=options.recipe(len(prepared.train)),
+        device=device,
+        texts=len(prepared.train),
+    )
+
+
+def _step(learner: Learner, data: Dataset) -> tuple[float, Tensor, Tensor]:
+    """Loss, gradient as one vector, and logits (B, C) of the learner's next step; the tensors in float64."""
+    seen: list[Tensor] = []
+    hook = learner.module.output.register_forward_hook(lambda _, __, output: seen.append(output.detach().double()))
+    loss = learner.advance(data, to=learner.step + 1, on_step=lambda _, __: None)
     hook.remove()
-    value.backward()  # type: ignore[no-untyped-call]
-    gradients = [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None]
-    optimizer.step()
-    return {"loss": [value.detach()], "gradient": gradients, "logits": logits}
-
-
-def _furthest(one: list[Tensor], other: list[Tensor], key: str) -> float:
-    distances = [(a.double() - b.double()).abs().max().item() for a, b in zip(one, other, strict=True)]
-    largest = max(a.double().abs().max().item() for a in one) if key == "gradient" else 1.0
-    return max(distances) / max(largest, 1e-300)
+    gradients = [one.grad.double().flatten() for one in learner.module.parameters() if one.grad is not None]
+    return loss, torch.cat(gradients), seen[0]
 
 
 def scores(
