@@ -104,3 +104,11 @@ def test_patience_counts_evaluations() -> None:
     assert Options(evaluate_every=40).recipe(64_000).patience == 10
     assert Options().stopping(3).threshold == 0
     assert (Options(stop_rule="gl").stopping(3).threshold, Options(stop_rule="pq").stopping(3).threshold) == (5, 0.75)
+
+
+def test_each_number_is_of_the_kind_that_its_field_says() -> None:
+    """--stop-threshold has no default to tell from that it may be a fraction."""
+    line = "--stop-rule pq --stop-threshold 0.5 --epochs 3 --kernel-sizes 2 4 --dropout 0"
+    given = parse_options(line.split())
+    assert (given.stop_threshold, given.epochs, given.kernel_sizes, given.dropout) == (0.5, 3, (2, 4), 0.0)
+    assert parse_options(["--train", "x.csv"]).train == Path("x.csv")

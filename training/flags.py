@@ -2,8 +2,8 @@
 
 import argparse
 from dataclasses import Field, field
-from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from nlp_app.errors import ConfigError
 
@@ -27,9 +27,8 @@ def add(parser: argparse.ArgumentParser, option: Field[Any], shown: str | None =
     if isinstance(default, bool):
         parser.add_argument(flag, action="store_true", default=None, help=rule["help"])
         return
-    kind: Any = str if default == () else type(default[0] if rule.get("many") else default)
-    if default is None:
-        kind = int if "low" in rule else Path
+    # int of int, int | None and tuple[int, ...] alike
+    kind: Any = next(kind for kind in (*get_args(option.type), option.type) if kind is not NoneType)
     if shown is None:
         shown = " ".join(map(str, default)) if rule.get("many") else default
         shown = "none" if shown in (None, "") else shown
