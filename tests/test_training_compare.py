@@ -2,7 +2,9 @@ import json
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +174,11 @@ def test_each_form_has_its_own_seconds_in_whatever_place_it_is_timed(monkeypatch
     assert [row["seconds"] for row in rows] == [1, 2, 4, 8]
     assert all(row["time"] == row["time_low"] == row["time_high"] == row["seconds"] for row in rows)
     places = [[asked[0].index(work) for work in works] for works in asked]
-    assert all(sorted(column) == sorted([*range(4), *range(4)]) for column in zip(*places, strict=True))
+    for column in zip(*places, strict=True):
+        assert Counter(column) == dict.fromkeys(range(4), len(asked) // 4)
+    followers = Counter((before, after) for order in places for before, after in pairwise(order))
+    assert set(followers) == {(one, other) for one in range(4) for other in range(4) if one != other}
+    assert len(set(followers.values())) == 1  # no form always has the same one before it
 
 
 def test_a_softmax_taken_twice_would_be_seen(train_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
