@@ -3,8 +3,10 @@
 import argparse
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import quantiles, stdev
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from nlp_app.config import ModelConfig
 from nlp_app.device import find_device
 from nlp_app.model import TextClassifier
 from training.console import make_console
+from training.measure import Work, seconds
 
 Rows = Sequence[Sequence[object]]
 
@@ -46,6 +49,38 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
     """A table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def rounds_of(works: Sequence[Work], device: torch.device, rounds: int) -> list[list[float]]:
+    """Seconds of each work, round by round, after a call to warm up.
+
+    Each round takes the works in an order of its own, so that none always follows the same one; the same orders always.
+    """
+    draw = random.Random(0)
+    for work in works:
+        work()
+    found = []
+    for _ in range(rounds):
+        order = draw.sample(range(len(works)), len(works))
+        times = {place: seconds(works[place], device) for place in order}
+        found.append([times[place] for place in range(len(works))])
+    return found
+
+
+def middle(values: Iterable[float]) -> dict[str, float]:
+    """The median of two values or more, and the ends of their middle half, which is the noise of one of them."""
+    low, median, high = quantiles(values, n=4, method="inclusive")
+    return {"low": low, "median": median, "high": high}
+
+
+def shown_middle(found: Mapping[str, float]) -> str:
+    """Median and middle half."""
+    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation; 0 where there is a single value."""
+    return stdev(values) if len(values) > 1 else 0.0
 
 
 def rounded(values: Any) -> Any:

@@ -1,7 +1,7 @@
 """What other sizes of the layers would cost: measured on the machine at hand, with the user's own batch.
 
-Arithmetic units work on so many numbers at a time, and what a size leaves over is wasted. On the CPU measured, sizes
-that are no multiple of 16 cost a few percent more a unit (docs/notes-measured.md); powers of two are not special.
+Arithmetic units work on so many numbers at a time, and what a size leaves over is wasted. How much that is on one CPU,
+and how much of it is noise, is in docs/notes-measured.md; why multiples of 16 are the measure, in docs/decisions.md.
 """
 
 from collections.abc import Callable, Sequence
