@@ -58,14 +58,18 @@ def section(result: Mapping[str, Any]) -> str:
     least = min(row["memory"] for row in deep)
     one = next(row for row in result["rows"] if row["blocks"] == 1)
     verdict = "holds" if 20 <= median(extra) <= 45 else "does not hold"
+    single = f"With a single block it takes {one['memory']:.2f} of the memory."
+    if one["memory"] > 0.9:
+        single = (
+            f"With a single block there is nothing to gain: {one['memory']:.2f} of the memory, since the block that is "
+            "computed again is all there is."
+        )
     return (
         f"{markdown(header, rows)}\n\n"
         f"{result['texts']} texts of {result['tokens']} tokens, {result['device']}; forward and backward.\n\n"
         f"**Verdict: {verdict}** for deep stacks: {median(extra):.0f} % more time (median) with 16 blocks and "
         f"more, and as little as {least:.2f} of the memory. A third is what forward + backward + forward costs where "
-        f"backward takes twice as long as forward. With a single block there is nothing to gain: {one['memory']:.2f} "
-        "of "
-        "the memory, since the block that is computed again is all there is."
+        f"backward takes twice as long as forward. {single}"
     )
 
 

@@ -7,14 +7,14 @@ exact parts take the whole batch's updates, so they have its scores. No test fil
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
 
-from benchmarks.common import device_name, markdown
+from benchmarks.common import device_name, markdown, spread
 from nlp_app.errors import DataError, run_command
 from training.compare_runs import selected
 from training.console import make_console
@@ -61,20 +61,45 @@ def row(path: Path, name: str, blocks: int, seeds: int) -> dict[str, Any]:
 
 def section(result: Mapping[str, Any]) -> str:
     """The part of docs/notes-measured.md."""
-    rows = []
-    for one in result["rows"]:
-        cells = [
-            f"{100 * mean(run['accuracy'] for run in one['runs'][way]):.2f} ± "
-            f"{100 * stdev(run['accuracy'] for run in one['runs'][way]):.2f}, "
-            f"{mean(run['loss'] for run in one['runs'][way]):.3f}"
-            for way in ("whole", "fast")
-        ]
-        rows.append((one["set"], one["blocks"], *cells))
-    header = ("set", "blocks", "whole batch or exact parts: accuracy in %, loss", f"fast parts of {result['size']}")
+    rows = [
+        (one["set"], one["blocks"], *(_cell(one["runs"][way]) for way in ("whole", "fast")),
+         f"{100 * mean(_differences(one)):+.2f} ± {100 * spread(_differences(one)):.2f}")
+        for one in result["rows"]
+    ]  # fmt: skip
+    header = ("set", "blocks", "whole batch or exact parts: accuracy in %, loss", f"fast parts of {result['size']}",
+              "difference of accuracy")  # fmt: skip
     return (
         f"{markdown(header, rows)}\n\n"
-        f"Validation scores, mean and spread of {result['seeds']} seeds, batches of 64, {result['device']}."
+        f"Validation scores, mean and spread of {result['seeds']} seeds, batches of 64, {result['device']}; the "
+        "differences are those of runs with the same seed.\n\n"
+        f"Fast parts change the accuracy by {', by '.join(map(_told, result['rows']))}."
     )
+
+
+def _told(one: Mapping[str, Any]) -> str:
+    """The mean difference beside the scale of noise: the spread of the scores over the seeds."""
+    scale = max(spread(_accuracies(runs)) for runs in one["runs"].values())
+    off = mean(_differences(one))
+    place = "within" if abs(off) <= scale else "beyond"
+    return (
+        f"{100 * off:+.2f} points on {one['set']} with {one['blocks']} block{'s' * (one['blocks'] > 1)}, {place} the "
+        f"scores' spread over the seeds ({100 * scale:.2f})"
+    )
+
+
+def _differences(one: Mapping[str, Any]) -> list[float]:
+    return [
+        fast - whole for fast, whole in zip(*(_accuracies(one["runs"][way]) for way in ("fast", "whole")), strict=True)
+    ]
+
+
+def _accuracies(runs: Sequence[Mapping[str, float]]) -> list[float]:
+    return [run["accuracy"] for run in runs]
+
+
+def _cell(runs: Sequence[Mapping[str, float]]) -> str:
+    found = _accuracies(runs)
+    return f"{100 * mean(found):.2f} ± {100 * spread(found):.2f}, {mean(run['loss'] for run in runs):.3f}"
 
 
 if __name__ == "__main__":
