@@ -9,13 +9,25 @@ docs/notes-measured-cuda.md.
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import checkpointing, freezing, kept, loop, modules, saving, sharding, sharding_scores, sizes, stopping
+from benchmarks import (
+    checkpointing,
+    freezing,
+    kept,
+    loop,
+    modules,
+    precision,
+    saving,
+    sharding,
+    sharding_scores,
+    sizes,
+    stopping,
+)
 from benchmarks.common import device_name
 from nlp_app.device import find_device
 from nlp_app.errors import DataError, run_command
@@ -34,7 +46,7 @@ STUDIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 class Claim(NamedTuple):
-    """A sentence of the notes and what measures it."""
+    """A sentence of the notes, or of the README, and what measures it."""
 
     title: str
     sentence: str
@@ -88,7 +100,15 @@ CLAIMS = (
             ("extremes.png", "extreme logits"),
         ),
     ),
+    Claim(
+        "Precision",
+        "Where epochs are long, `--precision bf16` and `--compile` make a step faster.",
+        precision,
+    ),
 )
+LOOP = "The loop"
+"""No sentence, but a bar of its own."""
+TITLES = (*(claim.title for claim in CLAIMS if claim.benchmark), LOOP)
 
 
 def main() -> int:
@@ -96,31 +116,49 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.notes", description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--render", action="store_true", help="write the page again from the figures that are there")
+    parser.add_argument("--only", nargs="+", choices=TITLES, metavar="TITLE", help="measure these anew, keep the rest")
     options = parser.parse_args()
     device = find_device(options.device)
     suffix = "" if device.type == "cpu" else f"-{device.type}"
     figures = DOCS / "measured" / f"notes{suffix}.json"
     if not options.render:
-        loop.data_folder()  # or it says what is missing, before minutes of measuring
-        figures.write_text(json.dumps(measure(device), indent=2) + "\n")
+        titles = options.only or TITLES
+        if LOOP in titles:
+            loop.data_folder()  # or it says what is missing, before minutes of measuring
+        measured = measure(device, titles)
+        if options.only:
+            measured = joined(json.loads(figures.read_text()), measured)
+        figures.write_text(json.dumps(measured, indent=2) + "\n")
     page = DOCS / f"notes-measured{suffix}.md"
     page.write_text(render(json.loads(figures.read_text()), studies() if device.type == "cpu" else {}))
     make_console().print(f"written: {page.relative_to(DOCS.parent)}")
     return 0
 
 
-def measure(device: torch.device) -> dict[str, Any]:
-    """Every benchmark's figures, by the title of its claim, and the seconds that they took."""
+def measure(device: torch.device, titles: Sequence[str]) -> dict[str, Any]:
+    """The figures of these benchmarks, by the title of the claim, and the seconds that they took."""
     started = time.perf_counter()
     console = make_console()
     found: dict[str, Any] = {}
     for claim in CLAIMS:
-        if claim.benchmark is None or (claim.benchmark is saving and device.type != "cpu"):
+        if claim.title not in titles or claim.benchmark is None or (claim.benchmark is saving and device.type != "cpu"):
             continue
         found[claim.title] = claim.benchmark.measure(device)
         console.print(f"{claim.title}: measured, {time.perf_counter() - started:.0f} s so far")
-    found["The loop"] = loop.measure(device)
+    if LOOP in titles:
+        found[LOOP] = loop.measure(device)
     return {"device": device_name(device), "seconds": time.perf_counter() - started, "figures": found}
+
+
+def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The old figures with the new ones in their places; no single run took the seconds of both.
+
+    Raises:
+        DataError: they are of two devices.
+    """
+    if old["device"] != new["device"]:
+        raise DataError(f"the figures are of {old['device']}, not of {new['device']}: measure all, without --only")
+    return {"device": new["device"], "seconds": None, "figures": {**old["figures"], **new["figures"]}}
 
 
 def studies() -> dict[str, Any]:
@@ -141,15 +179,18 @@ def studies() -> dict[str, Any]:
 def render(measured: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     """The page: the same figures give the same page."""
     command = "python -m benchmarks.notes" + ("" if study else " --device cuda")
+    took = f"in {measured['seconds']:.0f} s " if measured["seconds"] else "in several runs "
     parts = [
         "# The notes, measured",
-        f"Each sentence of the study notes that this project grew from, what was measured, and a verdict. `{command}` "
-        f"made this page in {measured['seconds']:.0f} s on {measured['device']}; times on it vary from run to run.",
+        "Each sentence of the study notes that this project grew from, and one that its options of speed suggest "
+        f"(Precision), what was measured, and a verdict. `{command}` "
+        f"measured it {took}on {measured['device']}; times on it vary from run to run.",
     ]
     for claim in CLAIMS:
         parts += _section(claim, measured["figures"], study)
     told = "Training's own texts/s beside bare forward, backward and step (`python -m benchmarks.loop`)."
-    parts += ["## The loop", told, loop.section(measured["figures"]["The loop"])]
+    found = measured["figures"].get(LOOP)
+    parts += [f"## {LOOP}", told, loop.section(found) if found else _not_measured(LOOP)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -161,9 +202,15 @@ def _section(claim: Claim, figures: Mapping[str, Any], study: Mapping[str, Any])
         shown.append(section(study[claim.study]))
         commands.append(f"`python -m {command}`")
         shown += [f"![{text}](measured/{name})" for name, text in claim.plots]
+    if not shown and claim.benchmark and study:
+        return [f"## {claim.title}", f"> {claim.sentence}", _not_measured(claim.title)]
     if not shown:
         return []
     return [f"## {claim.title}", f"> {claim.sentence}", "By " + " and ".join(commands) + ".", *shown]
+
+
+def _not_measured(title: str) -> str:
+    return f'Not measured yet: `python -m benchmarks.notes --only "{title}"`.'
 
 
 if __name__ == "__main__":

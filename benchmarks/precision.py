@@ -1,14 +1,24 @@
 """`python -m benchmarks.precision`: texts/s of a training step in float32, in bfloat16 and compiled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks.common import device_name, make_batch, make_module, markdown, run_benchmark
+from benchmarks.common import (
+    device_name,
+    make_batch,
+    make_module,
+    markdown,
+    middle,
+    rounds_of,
+    run_benchmark,
+    shown_middle,
+)
 from nlp_app.errors import run_command
 from training.losses import Loss
-from training.measure import Work, median_seconds
+from training.measure import Work
 from training.recipe import Recipe
 from training.step import GradientStep
 
@@ -18,31 +28,59 @@ WAYS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "compiled": {"compile": True},
     "bf16, compiled": {"precision": "bf16", "compile": True},
+    "float32, again": {},
 }
-ROUNDS = 7
+CONTROL = "float32, again"
+"""A module of its own: as far as its speed is from 1, speeds are noise."""
+ROUNDS = 25
 
 
 def measure(device: torch.device) -> dict[str, Any]:
-    """Seconds of forward and backward for each way and length, of the default model."""
-    rows = []
+    """texts/s of forward and backward for each way and length, of the default model, and the speed beside float32."""
+    rows: list[dict[str, Any]] = []
     for name, (texts, tokens) in CASES.items():
         works = [_work(device, texts, tokens, values) for values in WAYS.values()]
-        times = median_seconds(works, device, rounds=ROUNDS)
-        rows += [
-            {"texts": name, "tokens": tokens, "way": way, "texts_per_s": texts / seconds, "speed": times[0] / seconds}
-            for way, seconds in zip(WAYS, times, strict=True)
-        ]
-    return {"device": device_name(device), "rows": rows}
+        rounds = rounds_of(works, device, ROUNDS)
+        for place, way in enumerate(WAYS):
+            seconds = median(times[place] for times in rounds)
+            speed = middle(times[0] / times[place] for times in rounds)
+            rows.append({"texts": name, "tokens": tokens, "way": way, "texts_per_s": texts / seconds, **speed})
+    return {"device": device_name(device), "rounds": ROUNDS, "rows": rows}
 
 
 def section(result: Mapping[str, Any]) -> str:
-    """A table."""
+    """The part of docs/notes-measured.md."""
     rows = [
-        (row["texts"], row["tokens"], row["way"], f"{row['texts_per_s']:,.0f}", f"{row['speed']:.2f}")
+        (row["texts"], row["tokens"], row["way"], f"{row['texts_per_s']:,.0f}", shown_middle(row))
         for row in result["rows"]
     ]
     header = ("", "tokens", "way", "texts/s", "speed, of float32")
-    return f"{markdown(header, rows)}\n\nForward and backward of the default model, {result['device']}."
+    found = {way: _effects(result, way) for way in WAYS if way not in ("float32", CONTROL)}
+    every = [effect for effects in found.values() for effect in effects]
+    verdict = "holds" if set(every) == {"faster"} else "holds in part" if "faster" in every else "does not hold"
+    return (
+        f"{markdown(header, rows)}\n\n"
+        f"Forward and backward of the default model, 64 texts, {result['device']}; medians of "
+        f"{result['rounds']} rounds, with the middle half of them. The first calls, which compile, are not counted.\n\n"
+        f"**Verdict: {verdict}** here. {'; '.join(_told(result, way, found[way]) for way in found)}. Faster and slower "
+        "are called what lies beyond float32 timed again."
+    )
+
+
+def _effects(result: Mapping[str, Any], way: str) -> list[str]:
+    """For each length whether the middle half of the rounds lies above or below the control's."""
+    of = {(row["texts"], row["way"]): row for row in result["rows"]}
+    return [
+        "faster" if of[case, way]["low"] > of[case, CONTROL]["high"]
+        else "slower" if of[case, way]["high"] < of[case, CONTROL]["low"] else "no different"
+        for case in CASES
+    ]  # fmt: skip
+
+
+def _told(result: Mapping[str, Any], way: str, effects: Sequence[str]) -> str:
+    speeds = {row["texts"]: row["median"] for row in result["rows"] if row["way"] == way}
+    told = [f"{effect} on {case} ({speeds[case]:.2f})" for case, effect in zip(CASES, effects, strict=True)]
+    return f"{way.replace(',', ' and')} is {', '.join(told)}"
 
 
 def _work(device: torch.device, texts: int, tokens: int, values: Mapping[str, Any]) -> Work:
