@@ -27,7 +27,7 @@ def measure(device: torch.device) -> dict[str, Any]:
     texts, tokens = (64, 64) if device.type == "cpu" else (256, 256)
     rows = []
     for blocks, segment in CASES:
-        works = [_work(device, blocks, segment_, texts, tokens) for segment_ in (None, segment)]
+        works = [make_work(device, blocks, segment_, texts, tokens) for segment_ in (None, segment)]
         plain_s, recomputed_s = median_seconds(works, device, rounds=ROUNDS)
         plain, recomputed = (peak_bytes(work, device) for work in works)
         rows.append(
@@ -73,7 +73,8 @@ def section(result: Mapping[str, Any]) -> str:
     )
 
 
-def _work(device: torch.device, blocks: int, segment: int | None, texts: int, tokens: int) -> Work:
+def make_work(device: torch.device, blocks: int, segment: int | None, texts: int, tokens: int) -> Work:
+    """Forward and backward of one batch; segment is None for a plain run."""
     module = make_module(device, vocab_size=3000, num_blocks=blocks, dropout=0.0)
     if segment is not None:
         recompute_blocks(module, segment=segment)

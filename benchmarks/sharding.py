@@ -28,7 +28,7 @@ def measure(device: torch.device) -> dict[str, Any]:
     for blocks, tokens in CASES:
         module = make_module(device, num_blocks=blocks, vocab_size=30_000 if blocks == 1 else 3000)
         batch = make_batch(device, tokens=tokens, vocab_size=module.config.vocab_size)
-        works = [_work(module, batch, mode) for mode in MODES]
+        works = [make_work(module, batch, mode) for mode in MODES]
         times = median_seconds(works, device, rounds=ROUNDS)
         peaks = [peak_bytes(work, device) for work in works]
         errors = _errors(blocks, device)
@@ -67,7 +67,9 @@ def section(result: Mapping[str, Any]) -> str:
     )
 
 
-def _work(module: TextClassifier, batch: tuple[Tensor, Tensor], mode: str) -> Work:
+def make_work(module: TextClassifier, batch: tuple[Tensor, Tensor], mode: str) -> Work:
+    """Forward and backward of the batch in one of MODES."""
+
     def work() -> None:
         run(module, batch, mode)
         module.zero_grad(set_to_none=True)

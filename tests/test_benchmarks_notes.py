@@ -4,10 +4,15 @@ import json
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import notes
+from benchmarks import checkpointing, notes, sharding
+from benchmarks.common import make_batch, make_module
 from nlp_app.errors import DataError
 from tests.conftest import Refused
+from training.measure import peak_bytes
+
+CPU = torch.device("cpu")
 
 PENDING = ("Powers of two", "Precision", notes.LOOP)
 """To be measured on a quiet machine: strict, so that a title that was measured must leave this list."""
@@ -50,6 +55,21 @@ def test_the_bars_are_kept() -> None:
 def test_the_bar_of_the_loop_is_kept(title: str) -> None:
     figures = json.loads((notes.DOCS / "measured" / "notes.json").read_text())["figures"]
     assert {row["set"]: row["ratio"] >= 0.9 for row in figures[title]["rows"]} == {"imdb": True, "banking77": True}
+
+
+def test_gradient_checkpointing_keeps_its_bar_on_memory_here_too() -> None:
+    """Peaks of live bytes, unlike times, are the same on any machine."""
+    plain, recomputed = (
+        peak_bytes(checkpointing.make_work(CPU, 16, segment, texts=16, tokens=64), CPU) for segment in (None, 2)
+    )
+    assert recomputed <= 0.45 * plain
+
+
+def test_sharding_by_8_keeps_its_bar_on_memory_here_too() -> None:
+    """On the default model, with texts of its maximum length."""
+    module, batch = make_module(CPU), make_batch(CPU)
+    whole, *parts = (peak_bytes(sharding.make_work(module, batch, mode), CPU) for mode in ("whole", "fast", "exact"))
+    assert max(parts) <= 0.25 * whole
 
 
 def test_a_missing_study_is_named_with_its_command(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

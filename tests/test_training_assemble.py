@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,44 @@ def test_auto_recomputes_where_the_largest_batch_would_not_fit(
     assert bool(said) == bool(screen)
 
 
+def estimated(train_csv: Path, monkeypatch: pytest.MonkeyPatch, **values: object) -> tuple[bool, list[int]]:
+    """Whether blocks are recomputed where nothing fits, and of how many texts that was found."""
+    texts: list[int] = []
+
+    def step_bytes(_: object, **sizes: int) -> int:
+        texts.append(sizes["texts"])
+        return 2
+
+    monkeypatch.setattr(assemble, "free_bytes", lambda _: 1)
+    monkeypatch.setattr(assemble, "step_bytes", step_bytes)
+    options, prepared = prepared_for(train_csv, gradient_checkpointing="auto", **values)
+    return recomputes(new_learner(options, prepared, prepared.train, make_console()).module), texts
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (True, [8])),
+        ({"micro_batch_size": 3, "sharding": "fast"}, (True, [3])),
+        ({"micro_batch_size": 8}, (True, [8])),  # one part: the whole batch
+        ({"micro_batch_size": 3}, (False, [])),  # exact parts recompute nothing
+    ],
+)
+def test_auto_estimates_with_the_parts_that_are_in_memory_at_once(
+    train_csv: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    values: dict[str, object], expected: tuple[bool, list[int]],
+) -> None:  # fmt: skip
+    assert estimated(train_csv, monkeypatch, num_blocks=2, **values) == expected
+    assert ("gradient checkpointing is on" in capsys.readouterr().out) is expected[0]
+
+
+def test_with_parts_the_remedy_is_smaller_ones(
+    train_csv: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimated(train_csv, monkeypatch, micro_batch_size=3, sharding="fast")
+    assert "saves nothing in a single block, lower --micro-batch-size" in capsys.readouterr().out
+
+
 def test_class_weights_reach_the_loss(train_csv: Path) -> None:
     options, prepared = prepared_for(train_csv, class_weights=("cold=1", "hot=2", "warm=3"))
     weights = new_learner(options, prepared, prepared.train, make_console()).recipe.loss.class_weights
@@ -78,5 +117,6 @@ def test_sizes_are_explained_only_where_asked_for(
 
     monkeypatch.setattr(assemble, "explain", explain)
     assemble.explain_sizes(options, prepared, make_console())
+    assemble.explain_sizes(replace(options, micro_batch_size=3), prepared, make_console())
     assemble.explain_sizes(Options(), prepared, make_console())
-    assert asked == [(prepared.config, 8)]
+    assert asked == [(prepared.config, 8), (prepared.config, 3)]

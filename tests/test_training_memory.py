@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from nlp_app.config import ModelConfig
+from nlp_app.errors import ConfigError
 from nlp_app.model import TextClassifier
 from training import memory
-from training.memory import free_bytes, is_out_of_memory, kept_bytes_per_token, step_bytes
+from training.memory import free_bytes, is_out_of_memory, kept_bytes_per_token, out_of_memory_said, step_bytes
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(labels=("a", "b"), vocab_size=1000, embedding_dim=32, num_filters=16, kernel_sizes=(1, 3))
@@ -55,9 +56,37 @@ def test_knows_out_of_memory_where_it_sees_it() -> None:
         torch.empty(2**60, dtype=torch.int8)
     assert is_out_of_memory(error.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert not is_out_of_memory(ValueError("you tried to allocate"))
     assert not is_out_of_memory(None)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "could not create a primitive",
+        "could not create a memory object",
+        "could not execute a primitive",
+        "std::bad_alloc",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_knows_it_by_what_the_libraries_of_torch_say(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_around_a_command_it_is_said_in_a_sentence(error: Exception) -> None:
+    with pytest.raises(ConfigError, match="out of memory: lower --batch-size, --max-length"), out_of_memory_said():
+        raise error
+
+
+def test_around_a_command_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes do not match"), out_of_memory_said():
+        raise RuntimeError("shapes do not match")
 
 
 def test_the_estimate_is_near_what_the_profiler_sees() -> None:

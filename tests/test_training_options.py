@@ -4,6 +4,7 @@ import pytest
 
 from nlp_app.errors import ConfigError
 from training.options import SAMPLE, Options, parse_options
+from training.report import trained
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,15 @@ def test_argparse_refuses_with_2(arguments: list[str]) -> None:
         ("--stop-threshold 3", "--stop-threshold belongs to --stop-rule gl or pq"),
         ("--compile --micro-batch-size 8", "--compile takes neither --micro-batch-size nor --gradient-checkpointing"),
         ("--compile --gradient-checkpointing blocks", "--compile takes neither"),
+        (
+            "--compile --gradient-checkpointing auto",
+            "--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks or auto",
+        ),
+        ("--patience 3 --stop-rule gl", "--patience belongs to --stop-rule progress or pq, not to gl: leave it out"),
+        (
+            "--patience 1 --stop-rule pq",
+            "--patience 1 leaves --stop-rule pq strips of one evaluation, which show no progress: give 2 or more",
+        ),
     ],
 )
 def test_refuses_what_does_not_go_together(arguments: str, message: str) -> None:
@@ -98,6 +108,17 @@ def test_what_saves_memory_may_be_changed_when_a_run_is_resumed() -> None:
     changed = Options(micro_batch_size=8, gradient_checkpointing="blocks")
     assert changed.fingerprint() == Options().fingerprint()
     assert Options(loss="nll").fingerprint() != Options().fingerprint()
+
+
+def test_fast_parts_are_a_part_of_the_update_and_may_not_be_changed() -> None:
+    eight, four = (Options(micro_batch_size=size, sharding="fast") for size in (8, 4))
+    assert (eight.fingerprint()["micro_batch_size"], four.fingerprint()["micro_batch_size"]) == (8, 4)
+    assert trained(eight)["options"]["micro_batch_size"] == 8
+    assert "micro_batch_size" not in Options(micro_batch_size=8).fingerprint()
+
+
+def test_patience_beside_gl_is_the_schedules() -> None:
+    assert Options(patience=3, stop_rule="gl", schedule="plateau").recipe(64).patience == 3
 
 
 def test_patience_counts_evaluations() -> None:

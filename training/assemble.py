@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import torch
 from rich.console import Console
@@ -12,6 +11,7 @@ from nlp_app.errors import ConfigError
 from nlp_app.tokenizer import padded_length
 from training.batches import Dataset
 from training.console import warn
+from training.interrupt import StopRequest
 from training.learner import Learner
 from training.losses import class_weights
 from training.memory import free_bytes, step_bytes
@@ -30,7 +30,9 @@ def check_machine(options: Options) -> None:
         raise ConfigError(f"--compile needs a C++ compiler, and there is none of {', '.join(COMPILERS)}: leave it out")
 
 
-def new_learner(options: Options, prepared: Prepared, data: Dataset, console: Console) -> Learner:
+def new_learner(
+    options: Options, prepared: Prepared, data: Dataset, console: Console, stop: StopRequest | None = None
+) -> Learner:
     """A learner with an untrained module.
 
     Args:
@@ -38,7 +40,14 @@ def new_learner(options: Options, prepared: Prepared, data: Dataset, console: Co
         prepared: the data of the run.
         data: what this learner is going to be trained on.
         console: told of what the machine has no memory for.
+        stop: heeded each time that memory runs out, for many tries may come before the step's end.
     """
+
+    def say(message: str) -> None:
+        if stop is not None:
+            stop.check()
+        warn(console, message)
+
     device = find_device(options.device)
     weights = class_weights(options.class_weights, prepared.config.labels, prepared.train.targets)
     recipe = fitting(options.recipe(len(prepared.train), weights), prepared, device, console)
@@ -47,21 +56,25 @@ def new_learner(options: Options, prepared: Prepared, data: Dataset, console: Co
         recipe=recipe,
         device=device,
         texts=len(data),
-        say=partial(warn, console),
+        say=say,
     )
 
 
 def fitting(recipe: Recipe, prepared: Prepared, device: torch.device, console: Console) -> Recipe:
-    """The recipe, with gradient checkpointing where that is left open and the largest batch would not fit."""
-    free = free_bytes(device)
-    if recipe.gradient_checkpointing != "auto" or free is None:
+    """The recipe, with gradient checkpointing where that is left open and the largest batch would not fit.
+
+    Of a batch in parts, a part has to fit; exact parts go through the blocks one by one, and recompute none.
+    """
+    free, exact_parts = free_bytes(device), recipe.sharding == "exact" and recipe.at_once < recipe.batch_size
+    if recipe.gradient_checkpointing != "auto" or free is None or exact_parts:
         return recipe
-    need = step_bytes(prepared.config, texts=recipe.batch_size, tokens=longest(prepared))
+    need = step_bytes(prepared.config, texts=recipe.at_once, tokens=longest(prepared))
     if need <= free:
         return recipe
     short = f"a step may need {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free"
     if prepared.config.num_blocks == 1:
-        warn(console, f"{short}: gradient checkpointing saves nothing in a single block, give --micro-batch-size")
+        remedy = f"{'lower' if recipe.micro_batch_size else 'give'} --micro-batch-size"
+        warn(console, f"{short}: gradient checkpointing saves nothing in a single block, {remedy}")
         return recipe
     warn(console, f"{short}: gradient checkpointing is on")
     return replace(recipe, gradient_checkpointing="blocks")
@@ -76,8 +89,8 @@ def explain_sizes(options: Options, prepared: Prepared, console: Console) -> Non
     """Where asked for, measure what other sizes of the layers would cost, and say it."""
     if not options.explain_sizes:
         return
-    device = find_device(options.device)
-    for advice in explain(prepared.config, batch_size=options.batch_size, tokens=longest(prepared), device=device):
+    device, texts = find_device(options.device), options.micro_batch_size or options.batch_size
+    for advice in explain(prepared.config, batch_size=texts, tokens=longest(prepared), device=device):
         if advice.costs_speed:
             warn(console, str(advice))
         else:

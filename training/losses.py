@@ -96,6 +96,8 @@ def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) 
     """
     if not given:
         return None
+    if BALANCED in given and len(given) > 1:
+        raise ConfigError(f"--class-weights got {' '.join(given)!r}, but {BALANCED} stands alone: leave the rest out")
     if list(given) == [BALANCED]:
         counts = torch.bincount(targets, minlength=len(labels)).float()
         return len(targets) / (len(labels) * counts)
@@ -107,10 +109,17 @@ def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) 
 def _by_label(given: Sequence[str], labels: Sequence[str]) -> list[float]:
     pairs = [text.rpartition("=") for text in given]
     if bare := [text for text, (_, sign, _) in zip(given, pairs, strict=True) if not sign]:
+        if all(map(_is_number, bare)):
+            for text in bare:
+                _weight(text, text)  # one that is no weight at all is worse than too few
         kinds = f"balanced, {len(labels)} numbers in the order {', '.join(labels[:5])}{' …' * (len(labels) > 5)}"
         number = len(bare) if all(map(_is_number, bare)) else repr(bare[0])
         raise ConfigError(f"--class-weights got {number}, but takes {kinds}, or LABEL=NUMBER for each label")
     weights = {label: _weight(value, text) for text, (label, _, value) in zip(given, pairs, strict=True)}
+    if len(weights) < len(pairs):
+        names = [label for label, _, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"--class-weights names {twice!r} more than once: give each label one weight")
     if unknown := sorted(weights.keys() - set(labels)):
         raise ConfigError(f"--class-weights names {unknown[0]!r}, which is no label of the training texts")
     if missing := [label for label in labels if label not in weights]:
@@ -127,7 +136,8 @@ def _is_number(text: str) -> bool:
 
 
 def _weight(value: str, text: str) -> float:
-    weight = float(value) if _is_number(value) else math.nan
+    # As float32 has it: 1e-46 is 0 there, and 1e39 infinite.
+    weight = torch.tensor(float(value) if _is_number(value) else math.nan, dtype=torch.float32).item()
     if not 0 < weight < math.inf:
         raise ConfigError(f"--class-weights has {text!r}, but a weight must be a number above 0")
     return weight

@@ -1,5 +1,7 @@
 """Whether a batch fits into memory: an estimate beforehand, and what an error says afterwards."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nlp_app.config import ModelConfig
+from nlp_app.errors import ConfigError
 from nlp_app.model import TextClassifier
 
 BACKWARD = 0.7
@@ -15,6 +18,16 @@ COPIES = 5
 """Of the parameters: weights, gradients, AdamW's two moments, the running mean."""
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+SMALLER = "--max-length, --num-filters, --embedding-dim or --vocab-size"
+"""What a model that does not fit may have less of."""
+SIGNS = (
+    "you tried to allocate",  # torch's allocator of the CPU
+    "could not create a primitive", "could not create a memory object", "could not execute a primitive",  # oneDNN
+    "std::bad_alloc",
+    "CUDA error: out of memory",  # outside of torch's allocator: pinned memory, a kernel's stack
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""What a RuntimeError says where memory ran out."""
 
 
 def step_bytes(config: ModelConfig, *, texts: int, tokens: int) -> int:
@@ -58,10 +71,25 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether torch ran out of memory, on a GPU or in its allocator of the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "you tried to allocate" in str(error)
+    """Whether memory ran out: Python's, a GPU's, or that of torch and its libraries on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
     )
+
+
+@contextmanager
+def out_of_memory_said() -> Iterator[None]:
+    """Around a whole command: memory that ran out is no bug, so it ends in a sentence.
+
+    Raises:
+        ConfigError: memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(f"out of memory: lower --batch-size, {SMALLER}, or train on fewer texts") from None
 
 
 def _of_machine() -> int | None:

@@ -109,8 +109,8 @@ class Options:
         for one in fields(self):
             check(one, getattr(self, one.name))
         self._check_parts()
+        self._check_stopping()
         self.loss_of(None)
-        self.stopping(1)
 
     def recipe(self, texts: int, weights: Tensor | None = None) -> Recipe:
         """The part that says how a module is trained; what was left open is settled by the number of training texts.
@@ -141,20 +141,29 @@ class Options:
         )
 
     def stopping(self, patience: int) -> EarlyStopping:
-        """When to stop.
+        """When to stop, with a patience that may have been left open."""
+        threshold = THRESHOLDS[self.stop_rule] if self.stop_threshold is None else self.stop_threshold
+        return EarlyStopping(
+            patience=patience,
+            rule=self.stop_rule,
+            measure=self.select_by,
+            margin=Margin.parse(self.margin),
+            threshold=threshold,
+        )
 
-        Raises:
-            ConfigError: an option that the rule does not have.
-        """
-        margin = Margin.parse(self.margin)
-        if margin.size and self.stop_rule != "progress":
+    def _check_stopping(self) -> None:
+        """Raise a ConfigError where an option is not of the stopping rule."""
+        if Margin.parse(self.margin).size and self.stop_rule != "progress":
             raise ConfigError(f"--margin belongs to --stop-rule progress, not to {self.stop_rule}: leave it out")
         if self.stop_threshold is not None and self.stop_rule == "progress":
             raise ConfigError("--stop-threshold belongs to --stop-rule gl or pq, not to progress: leave it out")
-        threshold = THRESHOLDS[self.stop_rule] if self.stop_threshold is None else self.stop_threshold
-        return EarlyStopping(
-            patience=patience, rule=self.stop_rule, measure=self.select_by, margin=margin, threshold=threshold
-        )
+        # The schedule reads it too.
+        if self.patience is not None and self.stop_rule == "gl" and self.schedule != "plateau":
+            raise ConfigError("--patience belongs to --stop-rule progress or pq, not to gl: leave it out")
+        if self.patience == 1 and self.stop_rule == "pq":
+            raise ConfigError(
+                "--patience 1 leaves --stop-rule pq strips of one evaluation, which show no progress: give 2 or more"
+            )
 
     def _check_parts(self) -> None:
         size = self.micro_batch_size
@@ -167,8 +176,8 @@ class Options:
                 "--micro-batch-size 1 may leave BatchNorm one value per channel, of which there is no variance: "
                 "give 2 or more, or --sharding exact"
             )
-        if self.compile and (size is not None or self.gradient_checkpointing == "blocks"):
-            raise ConfigError("--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks")
+        if self.compile and (size is not None or self.gradient_checkpointing != "none"):
+            raise ConfigError("--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks or auto")
 
     def wants_refit(self, texts: int) -> bool:
         """Whether to train again on all rows, given the number of training texts.
@@ -180,6 +189,8 @@ class Options:
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must have in common with the interrupted one, as JSON values."""
         binding = {one.name for one in fields(self) if not one.metadata["free"]}
+        if self.sharding == "fast":  # where the update depends on the parts
+            binding.add("micro_batch_size")
         return {name: _plain(value) for name, value in asdict(self).items() if name in binding}
 
 

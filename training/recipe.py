@@ -35,3 +35,8 @@ class Recipe:
     precision: str = "float32"
     """float32, or bf16 where torch.autocast thinks it safe; weights are float32 in any case."""
     compile: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """Texts of a full batch that are in memory at once."""
+        return min(self.micro_batch_size or self.batch_size, self.batch_size)

@@ -16,12 +16,14 @@ from training.console import make_console, warn
 from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select, validate
 from training.interrupt import Interrupted, stop_request
 from training.learner import Diverged
+from training.memory import out_of_memory_said
 from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
 from training.prepare import Prepared, prepare, read
 from training.state import RunState, StateStore
 
 
+@out_of_memory_said()
 def main() -> int:
     """Train as the command line says; gives the exit code."""
     options = parse_options(sys.argv[1:])
@@ -64,7 +66,7 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
 
     Where the user stops it, or its loss becomes infinite, that is the best of the selection so far.
     """
-    learner = new_learner(options, prepared, prepared.train, run.console)
+    learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
     try:
         if run.state.phase == SELECTION:
             run.restore(learner)
@@ -74,11 +76,11 @@ def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
                 return best_module(prepared, run)
             run.state.begin(REFIT)
         rows = prepared.train + prepared.validation
-        learner = new_learner(options, prepared, rows, run.console)
+        learner = new_learner(options, prepared, rows, run.console, run.stop)
         run.restore(learner)
         refit(run, learner, rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
-            raise Diverged("the loss was not a number when all rows were trained on")
+            raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
         return learner.averaged.cpu()
     except Diverged as error:
         warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")

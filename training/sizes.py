@@ -58,7 +58,7 @@ def explain(
 
     Args:
         config: the model asked for.
-        batch_size: texts in the batch.
+        batch_size: texts that go through the model at once.
         tokens: T of the batch.
         device: where training runs.
         timer: gives the seconds of each piece of work.

@@ -14,7 +14,7 @@ from nlp_app.errors import ConfigError
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import PAD_ID, UNK_ID
 from training.exact import backward_exact
-from training.memory import is_out_of_memory
+from training.memory import SMALLER, is_out_of_memory
 from training.recipe import Recipe
 from training.recompute import recompute_blocks, recomputes
 from training.sharding import Parts, backward_fast, backward_whole, split
@@ -32,6 +32,9 @@ class GradientStep:
         self._recipe = recipe
         self._say = say
         self._at_once = recipe.micro_batch_size
+        self._exact = recipe.sharding == "exact"
+        # A single text may be a single token, of which BatchNorm can take no variance.
+        self._least = 1 if self._exact else 2
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(recipe.precision, device))
         # Lengths differ from batch to batch: without dynamic=True each would be compiled anew.
         self._whole = torch.compile(module, dynamic=True) if recipe.compile else module
@@ -53,7 +56,7 @@ class GradientStep:
         while True:
             try:
                 return self._attempt(input_ids, targets, seed)
-            except RuntimeError:
+            except (RuntimeError, MemoryError):
                 if not is_out_of_memory(sys.exception()):
                     raise
             # Outside of the except block, where the error would hold the frames and they the tensors (pytorch#27600).
@@ -65,13 +68,12 @@ class GradientStep:
         seed_generator(seed, input_ids.device)
         input_ids = drop_tokens(input_ids, self._recipe.token_dropout)
         loss, at_once = self._recipe.loss, self._at_once or len(input_ids)
-        # A single text may be a single token, of which BatchNorm can take no variance.
-        slices = split(len(input_ids), at_once, at_least=1 if self._recipe.sharding == "exact" else 2)
+        slices = split(len(input_ids), at_once, at_least=self._least)
         with self._autocast:
             if len(slices) == 1:
                 return backward_whole(self._whole, loss, input_ids, targets)
             parts = Parts(module=self._module, loss=loss, input_ids=input_ids, targets=targets, slices=slices)
-            return backward_exact(parts) if self._recipe.sharding == "exact" else backward_fast(parts)
+            return backward_exact(parts) if self._exact else backward_fast(parts)
 
     def _clean_up(self, buffers: list[Tensor]) -> None:
         self._module.zero_grad(set_to_none=True)
@@ -84,21 +86,27 @@ class GradientStep:
 
     def _use_less(self, texts: int, tokens: int) -> None:
         """Recompute blocks where that may help, else halve the parts; the batch and its update stay what they are."""
-        may_recompute = self._recipe.gradient_checkpointing == "auto" and len(self._module.blocks) > 1
-        if may_recompute and not recomputes(self._module):
+        now = min(self._at_once or texts, texts)
+        if self._may_recompute(in_parts=now < texts):
             recompute_blocks(self._module)
             self._say("out of memory: from here on with gradient checkpointing, and the same updates")
             return
-        least = 1 if self._recipe.sharding == "exact" else 2
-        now = min(self._at_once or texts, texts)
-        if now <= least:
-            remedy = "lower --max-length, --num-filters, --embedding-dim or --vocab-size"
-            raise ConfigError(
-                f"out of memory: not even {now} of {texts} texts of {tokens} tokens fit at once: {remedy}"
-            )
-        self._at_once = max(least, -(-now // 2))
-        same = "the same updates" if self._recipe.sharding == "exact" else "BatchNorm sees each part alone"
+        if now <= self._least:
+            fit = f"not even {now} of {texts} texts of {tokens} tokens fit at once"
+            raise ConfigError(f"out of memory: {fit}: lower {self._remedy()}")
+        self._at_once = max(self._least, -(-now // 2))
+        same = "the same updates" if self._exact else "BatchNorm sees each part alone"
         self._say(f"out of memory: from here on each batch is split into parts of {self._at_once} texts; {same}")
+
+    def _may_recompute(self, *, in_parts: bool) -> bool:
+        """Whether gradient checkpointing is left open and would help, as it does not in exact parts, which use none."""
+        deep = len(self._module.blocks) > 1 and not recomputes(self._module)
+        return self._recipe.gradient_checkpointing == "auto" and deep and not (in_parts and self._exact)
+
+    def _remedy(self) -> str:
+        if self._exact and len(self._module.blocks) > 1:  # what lies between blocks is kept for the whole batch
+            return f"--batch-size, or give --sharding fast, or lower {SMALLER}"
+        return SMALLER
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
