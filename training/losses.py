@@ -109,12 +109,12 @@ def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) 
 def _by_label(given: Sequence[str], labels: Sequence[str]) -> list[float]:
     pairs = [text.rpartition("=") for text in given]
     if bare := [text for text, (_, sign, _) in zip(given, pairs, strict=True) if not sign]:
-        if all(map(_is_number, bare)):
-            for text in bare:
-                _weight(text, text)  # one that is no weight at all is worse than too few
+        are_numbers = all(map(_is_number, bare))
+        for text in bare if are_numbers else ():
+            _weight(text, text)  # one that is no weight at all is worse than too few
         kinds = f"balanced, {len(labels)} numbers in the order {', '.join(labels[:5])}{' …' * (len(labels) > 5)}"
-        number = len(bare) if all(map(_is_number, bare)) else repr(bare[0])
-        raise ConfigError(f"--class-weights got {number}, but takes {kinds}, or LABEL=NUMBER for each label")
+        got = len(bare) if are_numbers else repr(bare[0])
+        raise ConfigError(f"--class-weights got {got}, but takes {kinds}, or LABEL=NUMBER for each label")
     weights = {label: _weight(value, text) for text, (label, _, value) in zip(given, pairs, strict=True)}
     if len(weights) < len(pairs):
         names = [label for label, _, _ in pairs]
