@@ -21,7 +21,7 @@ from nlp_app.errors import DataError, run_command
 from training.assemble import new_learner
 from training.batches import epoch_batches
 from training.console import make_console
-from training.fit import SELECTION
+from training.fit import SELECTION, advance_watched
 from training.interrupt import StopRequest
 from training.measure import Work, seconds
 from training.options import Options
@@ -99,18 +99,13 @@ def _pairs(loop: Work, bare: Work, device: torch.device, turns: int) -> list[tup
 
 
 def _loop(options: Options, prepared: Prepared, steps: int) -> Work:
-    """As training.fit takes its steps, looking at the request to stop and telling the watch at each."""
+    """As training.fit takes its steps."""
     console, stop = make_console(), StopRequest()
     learner = new_learner(options, prepared, prepared.train, console)
 
     def work() -> None:
         with Watch(console=console, phase=SELECTION, epochs=learner.recipe.epochs, done=learner.epoch) as watch:
-
-            def on_step(step: int, loss: float) -> None:
-                stop.check()
-                watch.step(step / learner.steps_per_epoch, loss, len(prepared.train) // learner.steps_per_epoch)
-
-            learner.advance(prepared.train, to=learner.step + steps, on_step=on_step)
+            advance_watched(learner, prepared.train, to=learner.step + steps, watch=watch, stop=stop)
 
     return work
 

@@ -116,6 +116,21 @@ def validate(module: TextClassifier, data: Dataset, measure: str = "loss") -> di
     return {**scores, "standard_error": standard_error(measure, losses.numpy(), confusion)}
 
 
+def advance_watched(learner: Learner, train: Dataset, *, to: int, watch: Watch, stop: StopRequest) -> float:
+    """Train up to a step, looking at the request to stop and telling the watch at each; gives the mean loss.
+
+    Raises:
+        Interrupted: the user asked to stop.
+        Diverged: the loss of a step was no finite number.
+    """
+
+    def on_step(step: int, loss: float) -> None:
+        stop.check()
+        watch.step(step / learner.steps_per_epoch, loss, len(train) // learner.steps_per_epoch)
+
+    return learner.advance(train, to=to, on_step=on_step)
+
+
 def _evaluations(learner: Learner) -> int:
     """How many the selection had made by this place."""
     every = learner.recipe.evaluate_every or learner.steps_per_epoch
@@ -127,12 +142,7 @@ def _advance(run: Run, learner: Learner, train: Dataset, watch: Watch, last_step
     started, every = time.perf_counter(), learner.recipe.evaluate_every or learner.steps_per_epoch
     to = min(last_step, (learner.step // every + 1) * every)
     before = learner.step
-
-    def on_step(step: int, loss: float) -> None:
-        run.stop.check()
-        watch.step(step / learner.steps_per_epoch, loss, len(train) // learner.steps_per_epoch)
-
-    loss = learner.advance(train, to=to, on_step=on_step)
+    loss = advance_watched(learner, train, to=to, watch=watch, stop=run.stop)
     run.state.texts_seen += round(len(train) * (learner.step - before) / learner.steps_per_epoch)
     run.state.seconds += time.perf_counter() - started
     return loss
