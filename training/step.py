@@ -30,6 +30,8 @@ class GradientStep:
     ) -> None:
         self._module = module
         self._recipe = recipe
+        # Found once: looking for them at every step takes 2 % of a step on short texts.
+        self._buffers, self._parameters = list(module.buffers()), list(module.parameters())
         self._say = say
         self._at_once = recipe.micro_batch_size
         self._exact = recipe.sharding == "exact"
@@ -52,7 +54,7 @@ class GradientStep:
         Raises:
             ConfigError: not even the smallest part fits into the memory.
         """
-        buffers = [buffer.clone() for buffer in self._module.buffers()]
+        buffers = [buffer.clone() for buffer in self._buffers]
         while True:
             try:
                 return self._attempt(input_ids, targets, seed)
@@ -64,7 +66,7 @@ class GradientStep:
             self._use_less(len(input_ids), input_ids.shape[1])
 
     def _attempt(self, input_ids: Tensor, targets: Tensor, seed: int) -> float:
-        self._module.zero_grad(set_to_none=True)
+        self._forget_gradients()
         seed_generator(seed, input_ids.device)
         input_ids = drop_tokens(input_ids, self._recipe.token_dropout)
         loss, at_once = self._recipe.loss, self._at_once or len(input_ids)
@@ -76,13 +78,17 @@ class GradientStep:
             return backward_exact(parts) if self._exact else backward_fast(parts)
 
     def _clean_up(self, buffers: list[Tensor]) -> None:
-        self._module.zero_grad(set_to_none=True)
+        self._forget_gradients()
         with torch.no_grad():
-            for buffer, before in zip(self._module.buffers(), buffers, strict=True):
+            for buffer, before in zip(self._buffers, buffers, strict=True):
                 buffer.copy_(before)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _forget_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def _use_less(self, texts: int, tokens: int) -> None:
         """Recompute blocks where that may help, else halve the parts; the batch and its update stay what they are."""
