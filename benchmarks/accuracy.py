@@ -5,25 +5,24 @@ fifth of each training file is taken for scoring and no test file is opened; `--
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, Answers
 from nlp_app.errors import DataError, run_command
 from nlp_app.formats import FORMATS
 from training.console import make_console, warn
 from training.data import Examples, read_examples, split
-from training.metrics import Confusion
+from training.metrics import Confusion, LabelSets, Tally
 
 OURS = "nlp_app"
 SHARE = 0.2
@@ -78,7 +77,7 @@ def read_parts(folder: Path, part: str) -> tuple[Examples, Examples]:
 
 def read(path: Path) -> Examples:
     """The texts and labels of a file."""
-    return read_examples(path, text_columns=["text"], label_column="label")
+    return read_examples(path, text_columns=["text"])
 
 
 def find(folder: Path, part: str) -> Path:
@@ -92,31 +91,22 @@ def find(folder: Path, part: str) -> Path:
 
 def ours(train: Examples, test: Examples, folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Train with the defaults, in a process of its own, once a seed."""
-    files = [write(folder / "train.csv", train), write(folder / "test.csv", test)]
+    files = {"--train": write(folder / "train.jsonl", train), "--test": write(folder / "test.jsonl", test)}
     for seed in range(options.seeds):
         output = folder / f"model-{seed}"
-        command = [
-            "--train",
-            files[0],
-            "--test",
-            files[1],
-            "--output",
-            output,
-            "--seed",
-            seed,
-            *options.options.split(),
-        ]
+        flags = [part for pair in files.items() for part in pair] + ["--output", output, "--seed", seed]
         started = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-m", "training.run", *map(str, command)], check=True, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "training.run", *map(str, flags), *options.options.split()],
+            check=True,
+            stdout=subprocess.DEVNULL,
         )
         seconds = time.perf_counter() - started
         metrics = json.loads((output / "metrics.json").read_bytes())
         yield {
             "system": OURS,
             "seed": seed,
-            "accuracy": metrics["test"]["accuracy"],
-            "macro_f1": metrics["test"]["macro_f1"],
+            **{name: metrics["test"][name] for name in (*SCORES, "intervals", "calibration_error", "brier_score")},
             "train_s": seconds,
             "predict_texts_per_s": metrics["test"]["texts_per_s"],
             "mb": sum(path.stat().st_size for path in output.iterdir()) / 1e6,
@@ -128,50 +118,69 @@ def ours(train: Examples, test: Examples, folder: Path, options: argparse.Namesp
 
 def peers(train: Examples, test: Examples) -> Iterator[dict[str, Any]]:
     """Train and ask each peer, in this process."""
-    labels = sorted({*train.labels, *test.labels})
+    labels, several = sorted(train.label_counts.keys() | test.label_counts.keys()), train.multi_label
     for name, fit in PEERS.items():
         started = time.perf_counter()
-        predict = fit(train.texts, train.labels)
+        predict = fit(train.texts, train.label_lists, several=several)
         fitted = time.perf_counter()
-        confusion = Confusion.of(labels, test.labels, predict(test.texts))
+        given = predict(test.texts)
+        asked = time.perf_counter()
+        tally = tally_of(labels, test, given)
         yield {
             "system": name,
-            "accuracy": confusion.accuracy,
-            "macro_f1": confusion.macro_f1,
+            **{score: getattr(tally, score) for score in SCORES},
+            "intervals": {score: tally.interval(score) for score in SCORES},
             "train_s": fitted - started,
-            "predict_texts_per_s": len(test) / (time.perf_counter() - fitted),
+            "predict_texts_per_s": len(test) / (asked - fitted),
         }
 
 
+def tally_of(labels: Sequence[str], test: Examples, given: Answers) -> Tally:
+    """What a peer's answers are worth."""
+    if test.multi_label:
+        return LabelSets.of(labels, test.label_lists, given)
+    return Confusion.of(labels, *([label for (label,) in side] for side in (test.label_lists, given)))
+
+
 def write(path: Path, examples: Examples) -> Path:
-    """Examples as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *zip(examples.texts, examples.labels, strict=True)])
+    """Examples as JSONL."""
+    rows = zip(examples.texts, examples.labels, strict=True)
+    path.write_text(
+        "".join(json.dumps({"text": text, "label": labels}, ensure_ascii=False) + "\n" for text, labels in rows),
+        encoding="utf-8",
+    )
     return path
 
 
 def print_table(rows: list[dict[str, Any]], part: str) -> None:
-    """Each system's score and seconds, and both as ratios to those of the set's best peer."""
-    table = Table(
-        "set", "system", f"{part} accuracy", "macro F1", "of best peer", "train s", "of its s", "predict texts/s"
-    )
+    """Each system's scores and seconds, and what they are of the set's best peer's."""
+    table = Table("set", "system", f"{part} accuracy", "macro F1", "micro F1", "of best peer's", "train s",
+                  "predict texts/s", "MB")  # fmt: skip
     for name in dict.fromkeys(row["set"] for row in rows):
         of_set = [row for row in rows if row["set"] == name]
         peers_of_set = [row for row in of_set if row["system"] != OURS]
-        best = max(peers_of_set, key=lambda row: row["accuracy"], default=None)
+        best = {score: max((row[score] for row in peers_of_set), default=None) for score in SCORES}
         for system in dict.fromkeys(row["system"] for row in of_set):
             same = [row for row in of_set if row["system"] == system]
             mean = {key: sum(row[key] for row in same) / len(same) for key in NUMBERS}
-            ratios = [f"{mean[key] / best[key]:.3f}" if best else "" for key in ("accuracy", "train_s")]
+            ratios = [f"{mean[score] / best[score]:.3f}" if best[score] else "" for score in SCORES]
+            size = f"{sum(row['mb'] for row in same) / len(same):.1f}" if "mb" in same[0] else ""
             table.add_row(
-                name, system, f"{100 * mean['accuracy']:.2f}", f"{100 * mean['macro_f1']:.2f}", ratios[0],
-                f"{mean['train_s']:.1f}", ratios[1], f"{mean['predict_texts_per_s']:,.0f}",
+                name, system, *(_shown(same, score, mean[score]) for score in SCORES), " / ".join(ratios),
+                f"{mean['train_s']:.1f}", f"{mean['predict_texts_per_s']:,.0f}", size,
             )  # fmt: skip
         table.add_section()
     make_console().print(table)
 
 
-NUMBERS = ("accuracy", "macro_f1", "train_s", "predict_texts_per_s")
+def _shown(rows: Sequence[dict[str, Any]], score: str, mean: float) -> str:
+    """The mean in percent, and the ends of the seeds' mean 95 % interval."""
+    low, high = (100 * sum(row["intervals"][score][end] for row in rows) / len(rows) for end in (0, 1))
+    return f"{100 * mean:.2f} ({low:.1f}-{high:.1f})"
+
+
+SCORES = ("accuracy", "macro_f1", "micro_f1")
+NUMBERS = (*SCORES, "train_s", "predict_texts_per_s")
 
 if __name__ == "__main__":
     run_command(main)

@@ -114,7 +114,7 @@ def _bare(
     options: Options, prepared: Prepared, batches: list[tuple[Tensor, Tensor]], steps: int, device: torch.device
 ) -> Work:
     module = prepared.new_module(0).to(device).train()
-    recipe = options.recipe(len(prepared.train))
+    recipe = options.recipe(len(prepared.train), prepared.config.num_classes)
     optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, fused=True)
     rest = iter([tuple(tensor.to(device) for tensor in batch) for batch in batches])
 

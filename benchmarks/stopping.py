@@ -23,9 +23,10 @@ from training.batches import Dataset
 from training.console import make_console
 from training.data import split
 from training.early_stopping import MEASURES, EarlyStopping, Evaluation, Margin, best
-from training.fit import evaluation, validate
+from training.fit import evaluation
 from training.options import Options
 from training.prepare import prepare, read
+from training.validate import validate
 
 SETS = ("trec6", "mr", "banking77")
 EPOCHS = 40
@@ -77,11 +78,9 @@ def curve(path: Path, seed: int, epochs: int) -> list[dict[str, Any]]:
     """Of each epoch: training loss, validation scores by each measure, and the scores of the part kept apart."""
     train, apart = split(read(path, Options()), share=0.1, seed=1000 + seed)
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(train=write(Path(folder) / "train.csv", train), seed=seed, epochs=epochs)
+        options = Options(train=write(Path(folder) / "train.jsonl", train), seed=seed, epochs=epochs)
         prepared = prepare(options, make_console())
-    scored = Dataset.of(
-        apart, tokenizer=prepared.tokenizer, labels=prepared.config.labels, max_length=options.max_length
-    )
+    scored = Dataset.of(apart, tokenizer=prepared.tokenizer, config=prepared.config)
     learner = new_learner(options, prepared, prepared.train, make_console())
     points = []
     for epoch in range(1, epochs + 1):

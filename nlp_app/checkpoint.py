@@ -14,6 +14,7 @@ import torch
 
 from nlp_app import parts
 from nlp_app.config import ModelConfig
+from nlp_app.decision import Decision
 from nlp_app.errors import CheckpointError
 from nlp_app.folder import MANIFEST, repair, write_file
 from nlp_app.golden import check_golden, make_golden
@@ -28,6 +29,7 @@ class Checkpoint:
     module: TextClassifier
     """In eval mode, on the device that was asked for."""
     tokenizer: Tokenizer
+    decision: Decision
     version: str
     """The first 12 hex digits of the manifest's SHA-256: two models of one version are the same bytes."""
     trained: Mapping[str, Any]
@@ -47,6 +49,7 @@ def save_checkpoint(
     tokenizer: Tokenizer,
     trained: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    decision: Decision | None = None,
 ) -> str:
     """Write the six files, the manifest last; the caller publishes the folder.
 
@@ -56,6 +59,7 @@ def save_checkpoint(
         tokenizer: the one that the module was trained with.
         trained: what to tell of the training in config.json; no clock time, so that equal runs give equal versions.
         metrics: what to write into metrics.json; `model.bytes` and `model.version` are added.
+        decision: what is said at which score; None for the most probable label, always.
 
     Returns:
         The model's version.
@@ -66,7 +70,13 @@ def save_checkpoint(
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     contents = {
         parts.MODEL: safetensors.torch.save(state),
-        parts.CONFIG: parts.to_json({"model": module.config.to_json(), "trained": trained}),
+        parts.CONFIG: parts.to_json(
+            {
+                "model": module.config.to_json(),
+                "decision": (decision or Decision()).to_json(),
+                "trained": trained,
+            }
+        ),
         parts.TOKENIZER: tokenizer.to_bytes(),
         parts.GOLDEN: parts.to_json(make_golden(module, tokenizer)),
     }
@@ -98,7 +108,7 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     """
     manifest, contents, metrics = _read(folder)
     version = parts.sha256(manifest)[:12]
-    config, trained = parts.read_config(folder, contents[parts.CONFIG])
+    config, decision, trained = parts.read_config(folder, contents[parts.CONFIG])
     tokenizer = parts.read_tokenizer(folder, contents[parts.TOKENIZER])
     if tokenizer.vocab_size != config.vocab_size:
         sizes = f"{tokenizer.vocab_size} tokens, but {parts.CONFIG} says {config.vocab_size}"
@@ -114,6 +124,7 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     return Checkpoint(
         module=module.to(device or torch.device("cpu")),
         tokenizer=tokenizer,
+        decision=decision,
         version=version,
         trained=trained,
         metrics=metrics,

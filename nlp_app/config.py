@@ -6,7 +6,10 @@ from typing import Any
 
 from nlp_app.errors import ConfigError
 
+SINCE_THE_FIRST = {"output", "multi_label", "ngram_slots", "ngram_orders", "ngram_rows"}
+"""What the checkpoints of version 0.1 lack."""
 OUTPUTS = ("logits", "log_probabilities")
+SLOTS = (1 << 10, 1 << 24)
 MOST_BLOCKS = 1000
 """Each is built before anything can be compared with a checkpoint's tensors."""
 
@@ -25,6 +28,10 @@ class ModelConfig:
         dropout: share of the pooled features that is zeroed in training.
         max_length: T at most; a longer text is cut.
         output: what forward ends in, by the loss that the module is trained with; it has logits in any case.
+        multi_label: whether a text may have several labels or none: then each logit is one of its own.
+        ngram_slots: a power of two, the slots into which n-grams are hashed; 0: texts are read without n-grams.
+        ngram_orders: lengths of the n-grams of characters; none: n-grams of words alone.
+        ngram_rows: rows of the linear branch over n-grams, the one of unseen n-grams included; 0: there is no branch.
     """
 
     labels: tuple[str, ...]
@@ -36,6 +43,10 @@ class ModelConfig:
     dropout: float = 0.5
     max_length: int = 512
     output: str = "logits"
+    multi_label: bool = False
+    ngram_slots: int = 0
+    ngram_orders: tuple[int, ...] = ()
+    ngram_rows: int = 0
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
@@ -49,6 +60,11 @@ class ModelConfig:
             raise ConfigError(f"dropout is {self.dropout!r}, but must be a number from 0 up to, not including, 1")
         if self.output not in OUTPUTS:
             raise ConfigError(f"output is {self.output!r}, but must be one of {', '.join(OUTPUTS)}")
+        if not isinstance(self.multi_label, bool) or (self.multi_label and self.output != "logits"):
+            raise ConfigError(
+                f"multi_label is {self.multi_label!r}, but must be true or false, and true with logits only"
+            )
+        _check_ngrams(self.ngram_slots, self.ngram_orders, self.ngram_rows)
 
     @property
     def num_classes(self) -> int:
@@ -57,7 +73,12 @@ class ModelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The config as plain JSON values."""
-        return asdict(self) | {"labels": list(self.labels), "kernel_sizes": list(self.kernel_sizes)}
+        lists = {
+            "labels": list(self.labels),
+            "kernel_sizes": list(self.kernel_sizes),
+            "ngram_orders": list(self.ngram_orders),
+        }
+        return asdict(self) | lists
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ModelConfig":
@@ -67,7 +88,7 @@ class ModelConfig:
             ConfigError: a key is missing, is unknown to this version, or has a value that breaks a rule.
         """
         known = {field.name for field in fields(cls)}
-        if missing := sorted(known - values.keys() - {"output"}):  # which checkpoints of before 0.2 lack
+        if missing := sorted(known - values.keys() - SINCE_THE_FIRST):
             raise ConfigError(f"the model's config lacks {', '.join(map(repr, missing))}")
         if unknown := sorted(values.keys() - known):
             raise ConfigError(
@@ -99,3 +120,20 @@ def _check_kernel_sizes(sizes: tuple[int, ...]) -> None:
         raise ConfigError(f"kernel_sizes is {sizes!r}, but must hold at least one width")
     for size in sizes:
         _check_whole("a kernel size", size, at_least=1)
+
+
+def _check_ngrams(slots: object, orders: object, rows: object) -> None:
+    for name, value in (("ngram_slots", slots), ("ngram_rows", rows)):
+        _check_whole(name, value, at_least=0)
+    assert isinstance(slots, int)
+    assert isinstance(rows, int)
+    if slots and not (SLOTS[0] <= slots <= SLOTS[1] and slots.bit_count() == 1):
+        raise ConfigError(f"ngram_slots is {slots}, but must be 0 or a power of two from {SLOTS[0]:,} to {SLOTS[1]:,}")
+    if rows > slots + 1:
+        raise ConfigError(f"ngram_rows is {rows}, but must be at most one more than ngram_slots, which is {slots}")
+    if not isinstance(orders, tuple):
+        raise ConfigError(f"ngram_orders is {orders!r}, but must be a tuple of lengths")
+    for order in orders:
+        _check_whole("a length in ngram_orders", order, at_least=2)
+    if orders != tuple(range(min(orders, default=0), max(orders, default=-1) + 1)):
+        raise ConfigError(f"ngram_orders is {list(orders)}, but must ascend by one")

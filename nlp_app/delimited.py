@@ -13,9 +13,7 @@ from nlp_app.rows import MAX_CHARACTERS, Row, decoded_lines, place_of
 def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, delimiter: str) -> Iterator[Row]:
     """Read the rows of a file whose first line names the columns."""
     records = _records(decoded_lines(stream, path), path, delimiter)
-    header = next(records, (1, []))[1]
-    if not header:
-        raise DataError(f"{path} is empty: its first line must name the columns")
+    header = _header(records, path)
     places = [place_of(path, header, column) for column in columns]
     for line, fields in records:
         if len(fields) != len(header):
@@ -24,6 +22,18 @@ def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, del
                 "quote a text that holds the delimiter or a line break"
             )
         yield Row(line, tuple(fields[place] for place in places))
+
+
+def read_header(stream: IO[bytes], path: Path, *, delimiter: str) -> list[str]:
+    """The names of the columns, from the first line."""
+    return _header(_records(decoded_lines(stream, path), path, delimiter), path)
+
+
+def _header(records: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:
+    header = next(records, (1, []))[1]
+    if not header:
+        raise DataError(f"{path} is empty: its first line must name the columns")
+    return header
 
 
 def _records(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:

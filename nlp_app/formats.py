@@ -2,45 +2,44 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from nlp_app.delimited import read_delimited
+from nlp_app.delimited import read_delimited, read_header
 from nlp_app.errors import DataError
-from nlp_app.rows import Reader, Row, decoded_lines, is_packed, place_of
+from nlp_app.rows import Reader, Row, Value, decoded_lines, is_packed, place_of
 
 
 def read_jsonl(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """A JSON object a line; blank lines are passed over."""
-    line = 0
-    for line, text in enumerate(decoded_lines(stream, path), start=1):
-        if text.strip():
-            values = _json_object(text, path, line)
-            yield Row(line, tuple(_json_text(values, column, path, line) for column in columns))
-    if not line:
-        raise DataError(f"{path} is empty: each line must be a JSON object")
+    for line, values in _objects(stream, path):
+        yield Row(line, tuple(_json_text(values, column, path, line) for column in columns))
+
+
+def json_keys(stream: IO[bytes], path: Path) -> list[str]:
+    """The keys of the first object."""
+    return list(next(_objects(stream, path), (0, {}))[1])
 
 
 def read_parquet(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Parquet, batch by batch; needs pyarrow, which is in the `training` extra."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'nlp_app[training]'") from None
-    try:
-        file = pq.ParquetFile(io.BytesIO(stream.read()) if is_packed(path) else stream)
+    with _parquet(stream, path) as file:
         for column in columns:
             place_of(path, file.schema_arrow.names, column)
         number = 0
         for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-            for values in zip(*(_arrow_texts(batch.column(column), column, path) for column in columns), strict=True):
+            for values in zip(*(_arrow_values(batch.column(column), column, path) for column in columns), strict=True):
                 number += 1
                 yield Row(number, values)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no whole Parquet file ({error}): copy or write it again") from None
+
+
+def parquet_names(stream: IO[bytes], path: Path) -> list[str]:
+    """The columns of the schema."""
+    with _parquet(stream, path) as file:
+        return list(file.schema_arrow.names)
 
 
 FORMATS: dict[str, Reader] = {
@@ -50,6 +49,35 @@ FORMATS: dict[str, Reader] = {
     ".parquet": read_parquet,
 }
 """By the ending of a file's name."""
+NAMES: dict[str, Callable[[IO[bytes], Path], list[str]]] = {
+    ".csv": partial(read_header, delimiter=","),
+    ".tsv": partial(read_header, delimiter="\t"),
+    ".jsonl": json_keys,
+    ".parquet": parquet_names,
+}
+"""What gives the names of the columns."""
+
+
+@contextmanager
+def _parquet(stream: IO[bytes], path: Path) -> Iterator[Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'nlp_app[training]'") from None
+    try:
+        yield pq.ParquetFile(io.BytesIO(stream.read()) if is_packed(path) else stream)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is no whole Parquet file ({error}): copy or write it again") from None
+
+
+def _objects(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    line = 0
+    for line, text in enumerate(decoded_lines(stream, path), start=1):
+        if text.strip():
+            yield line, _json_object(text, path, line)
+    if not line:
+        raise DataError(f"{path} is empty: each line must be a JSON object")
 
 
 def _json_object(text: str, path: Path, line: int) -> dict[str, Any]:
@@ -67,26 +95,36 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
 
 
-def _json_text(values: dict[str, Any], column: str, path: Path, line: int) -> str | None:
+def _json_text(values: dict[str, Any], column: str, path: Path, line: int) -> Value:
     if column not in values:
         raise DataError(f"{path}:{line}: the object has no key {column!r}: its keys are {', '.join(map(repr, values))}")
     value = values[column]
+    if isinstance(value, list):
+        return tuple(_json_scalar(item, column, path, line, inside=True) or "" for item in value)
+    return _json_scalar(value, column, path, line)
+
+
+def _json_scalar(value: object, column: str, path: Path, line: int, *, inside: bool = False) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
         kind = "array" if isinstance(value, list) else "object"
-        raise DataError(f"{path}:{line}: {column!r} is a JSON {kind}, but must be a text")
-    text: str | None = value
+        verb, be = ("holds", "hold texts") if inside else ("is", "be a text")
+        raise DataError(f"{path}:{line}: {column!r} {verb} a JSON {kind}, but must {be}")
+    text: str | None = value  # type: ignore[assignment]  # JSON has no more kinds
     return text
 
 
-def _arrow_texts(array: Any, column: str, path: Path) -> list[str | None]:
+def _arrow_values(array: Any, column: str, path: Path) -> list[Value]:
     import pyarrow as pa
 
+    wanted = (
+        pa.list_(pa.string()) if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) else pa.string()
+    )
     try:
-        texts: list[str | None] = array.cast(pa.string()).to_pylist()
+        values = array.cast(wanted).to_pylist()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: column {column!r} holds bytes that are not UTF-8 ({error.reason})") from None
     except pa.ArrowException:
         raise DataError(f"{path}: column {column!r} is of type {array.type}, but must hold texts") from None
-    return texts
+    return [tuple(item or "" for item in value) if isinstance(value, list) else value for value in values]

@@ -8,12 +8,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from nlp_app.encoding import encode
 from nlp_app.errors import CheckpointError
 from nlp_app.model import TextClassifier
-from nlp_app.scoring import score
+from nlp_app.scoring import score, to_probabilities
 from nlp_app.tokenizer import UNK_ID, Tokenizer
 
 WORD_COUNTS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)
@@ -59,4 +59,5 @@ def check_golden(module: TextClassifier, tokenizer: Tokenizer, golden: Mapping[s
 
 
 def _probabilities(module: TextClassifier, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
-    return torch.softmax(score(module, tokenizer.encode(texts, max_length=module.config.max_length)), dim=1)
+    logits = score(module, encode(texts, tokenizer=tokenizer, config=module.config))
+    return to_probabilities(logits, multi_label=module.config.multi_label)

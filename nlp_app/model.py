@@ -4,6 +4,8 @@ Shapes: B texts, T tokens (padded), E embedding, F filters a kernel size, K kern
 
     input_ids (B, T) -> embedding (B, T, E) -> blocks (B, K*F, T) -> max over time (B, K*F) -> logits (B, C)
 
+Where the config has rows for n-grams, a linear branch over them is added to the logits (nlp_app/ngrams.py).
+
 Padding never changes an answer: the statistics of BatchNorm, the output of every block and the maximum over time
 see real tokens only. So a text gets the same logits alone as in any batch (pytorch#70529 is what happens otherwise).
 """
@@ -13,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlp_app.config import ModelConfig
+from nlp_app.errors import ConfigError
+from nlp_app.ngrams import NgramBatch
 from nlp_app.tokenizer import PAD_ID
 
 EMBEDDING_STD = 0.1
@@ -85,6 +89,42 @@ def max_over_time(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask.unsqueeze(1), float("-inf")).amax(dim=2)
 
 
+class NgramBranch(nn.Module):
+    """Linear over the TF-IDF of hashed n-grams: B texts with G n-grams in all -> (B, C).
+
+    An n-gram that occurs n times weighs (1 + log n) * idf; the weights of a text's words, and those of its characters,
+    are divided by their Euclidean norm. Slots that no training text filled share row 0, which is zero.
+    """
+
+    rows: Tensor
+    idf: Tensor
+
+    def __init__(self, *, slots: int, rows: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(slots, dtype=torch.int32))
+        self.register_buffer("idf", torch.zeros(rows))
+        self.weight = nn.Parameter(torch.zeros(rows, classes))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, ngrams: NgramBatch) -> Tensor:
+        """(B, C): what the n-grams of each text add to its logits."""
+        rows, values = self.weigh(ngrams)
+        summed = F.embedding_bag(
+            rows, self.weight, ngrams.offsets.to(rows.dtype), mode="sum", per_sample_weights=values
+        )
+        return summed + self.bias
+
+    def weigh(self, ngrams: NgramBatch) -> tuple[Tensor, Tensor]:
+        """The row (G,) int32 and the weight (G,) of each n-gram."""
+        rows = self.rows[ngrams.slots]
+        values = (1 + ngrams.counts.log()) * self.idf[rows]
+        lengths = torch.diff(ngrams.offsets, append=ngrams.offsets.new_tensor([len(rows)]))
+        texts = torch.arange(len(lengths), device=rows.device).repeat_interleave(lengths, output_size=len(rows))
+        parts = 2 * texts + (ngrams.slots >= len(self.rows) // 2)
+        squares = values.new_zeros(2 * len(lengths)).index_add_(0, parts, values.square())
+        return rows, values * squares.clamp_min(1e-12).rsqrt()[parts]
+
+
 class TextClassifier(nn.Module):
     """Embedding, convolution blocks, max over time, dropout, linear: (B, T) int64 -> (B, C)."""
 
@@ -106,28 +146,39 @@ class TextClassifier(nn.Module):
         self.blocks = ConvStack(*blocks)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(channels, config.num_classes)
+        self.ngrams = (
+            NgramBranch(slots=config.ngram_slots, rows=config.ngram_rows, classes=config.num_classes)
+            if config.ngram_rows
+            else None
+        )
         self._initialise()
 
-    def forward(self, input_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, ngrams: NgramBatch | None = None) -> Tensor:
         """Score each class.
 
         Args:
             input_ids: (B, T) int64, padded with PAD_ID; every row has at least one real token.
+            ngrams: of the same B texts, for a module that has a branch for them.
 
         Returns:
             (B, C) logits, or their log-softmax where config.output is "log_probabilities".
         """
-        return self.ending(self.logits(input_ids))
+        return self.ending(self.logits(input_ids, ngrams))
 
     def ending(self, logits: Tensor) -> Tensor:
         """What forward makes of the logits: (B, C) -> (B, C), float32 at least, since a loss sums exponentials."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return F.log_softmax(logits, dim=1) if self.config.output == "log_probabilities" else logits
 
-    def logits(self, input_ids: Tensor) -> Tensor:
+    def logits(self, input_ids: Tensor, ngrams: NgramBatch | None = None) -> Tensor:
         """(B, T) -> (B, C) logits, whatever forward ends in: all that is served is a function of these."""
         logits: Tensor = self.output(self.dropout(self.features(input_ids)))
-        return logits
+        if self.ngrams is None:
+            return logits
+        if ngrams is None:
+            raise ConfigError("the module has a branch for n-grams, so it must be given them beside input_ids")
+        added: Tensor = self.ngrams(ngrams)
+        return logits + added
 
     def features(self, input_ids: Tensor) -> Tensor:
         """(B, T) -> (B, K*F): the largest value of each filter over a text's tokens."""

@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nlp_app.config import ModelConfig
+from nlp_app.decision import Decision
 from nlp_app.errors import CheckpointError, ConfigError, TokenizerError
 from nlp_app.folder import CHECKPOINT_FILES, MANIFEST, previous_folder, work_folder
 from nlp_app.tokenizer import Tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL, CONFIG, TOKENIZER, GOLDEN, METRICS, _ = CHECKPOINT_FILES
 DIGESTED = (MODEL, CONFIG, TOKENIZER, GOLDEN)
 REMEDY = "copy the whole folder again from where it was made, or train again"
@@ -74,13 +75,14 @@ def read_checked(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
     return contents
 
 
-def read_config(folder: Path, data: bytes) -> tuple[ModelConfig, Mapping[str, Any]]:
-    """The module's config, and what the training told."""
-    values = parse(folder / CONFIG, data)
-    if not isinstance(values.get("model"), dict) or not isinstance(values.get("trained"), dict):
-        raise CheckpointError(f"{folder / CONFIG} must hold the objects 'model' and 'trained'; {REMEDY}")
+def read_config(folder: Path, data: bytes) -> tuple[ModelConfig, Decision, Mapping[str, Any]]:
+    """The module's config, its decision, and what the training told."""
+    values = {"decision": {}, **parse(folder / CONFIG, data)}  # version 0.1 had none
+    if not all(isinstance(values.get(name), dict) for name in ("model", "decision", "trained")):
+        raise CheckpointError(f"{folder / CONFIG} must hold the objects 'model', 'decision' and 'trained'; {REMEDY}")
     try:
-        return ModelConfig.from_json(values["model"]), values["trained"]
+        config = ModelConfig.from_json(values["model"])
+        return config, Decision.from_json(values["decision"], classes=config.num_classes), values["trained"]
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG} is no model's config: {error}; {REMEDY}") from None
 

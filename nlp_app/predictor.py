@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
+from torch import Tensor
 
 from nlp_app.checkpoint import Checkpoint, load_checkpoint
 from nlp_app.device import find_device
+from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError, TokenizerError
-from nlp_app.scoring import score
+from nlp_app.scoring import score, to_probabilities
 
 TEXTS_PER_CHUNK = 4096
 """Texts encoded at a time, so that memory does not grow with their number; many, so that lengths can be matched."""
@@ -40,11 +41,17 @@ class Prediction:
     """The top_k most probable labels, best first."""
     truncated: bool = False
     """True where the text was longer than the model reads, so that its end was not seen."""
+    labels: tuple[str, ...] | None = None
+    """Those that the text is given, best first, where it may have several or none; None where it has one."""
+    abstained: bool = False
+    """True where the score is lower than what the model was told to answer with."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `truncated` stands there only where it is true."""
+        """As plain JSON values; `truncated` and `abstained` stand there only where they are true."""
         values = {"label": self.label, "score": self.score, "scores": [item.to_json() for item in self.scores]}
-        return values | {"truncated": True} if self.truncated else values
+        if self.labels is not None:
+            values["labels"] = list(self.labels)
+        return values | {name: True for name in ("truncated", "abstained") if getattr(self, name)}
 
 
 class Predictor:
@@ -94,12 +101,27 @@ class Predictor:
 
     def _predict_chunk(self, texts: Sequence[str], top_k: int) -> list[Prediction]:
         module = self.checkpoint.module
-        encoded = self.checkpoint.tokenizer.encode(texts, max_length=module.config.max_length)
-        probabilities = torch.softmax(score(module, encoded), dim=1)
+        encoded = encode(texts, tokenizer=self.checkpoint.tokenizer, config=module.config)
+        probabilities = to_probabilities(score(module, encoded), multi_label=module.config.multi_label)
         best = probabilities.topk(min(top_k, len(self.labels)), dim=1)
-        rows = zip(encoded, best.indices.tolist(), best.values.tolist(), strict=True)
-        return [self._prediction(indices, values, text.truncated) for text, indices, values in rows]
+        rows = zip(encoded, best.indices.tolist(), best.values.tolist(), self._given(probabilities), strict=True)
+        return [self._prediction(indices, values, text.truncated, given) for text, indices, values, given in rows]
 
-    def _prediction(self, indices: list[int], values: list[float], truncated: bool) -> Prediction:
+    def _given(self, probabilities: Tensor) -> list[tuple[str, ...]] | list[None]:
+        """The labels of each text, where it may have several."""
+        if not self.checkpoint.config.multi_label:
+            return [None] * len(probabilities)
+        given = self.checkpoint.decision.given(probabilities)
+        order = probabilities.masked_fill(~given, -1).argsort(dim=1, descending=True, stable=True)
+        counts = given.sum(dim=1).tolist()
+        return [
+            tuple(self.labels[place] for place in row[:count].tolist())
+            for row, count in zip(order, counts, strict=True)
+        ]
+
+    def _prediction(
+        self, indices: list[int], values: list[float], truncated: bool, given: tuple[str, ...] | None
+    ) -> Prediction:
         scores = tuple(LabelScore(self.labels[index], value) for index, value in zip(indices, values, strict=True))
-        return Prediction(scores[0].label, scores[0].score, scores, truncated)
+        abstained = values[0] < self.checkpoint.decision.min_score
+        return Prediction(scores[0].label, scores[0].score, scores, truncated, given, abstained)

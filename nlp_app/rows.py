@@ -10,13 +10,17 @@ MAX_CHARACTERS = 1_000_000
 """In one text; more is a mistake, most often a quote that was opened and never closed."""
 
 
+Value = str | tuple[str, ...] | None
+"""A text; a list of texts, in formats that have lists; None where the row has no value."""
+
+
 class Row(NamedTuple):
     """One row of a file."""
 
     line: int
     """Where it begins, counted from 1; for Parquet the number of the row."""
-    values: tuple[str | None, ...]
-    """The columns that were asked for, in that order; None where the row has no value."""
+    values: tuple[Value, ...]
+    """The columns that were asked for, in that order."""
 
 
 Reader = Callable[[IO[bytes], Path, Sequence[str]], Iterator[Row]]

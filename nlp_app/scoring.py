@@ -7,8 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nlp_app.encoding import Encoded
 from nlp_app.model import TextClassifier
-from nlp_app.tokenizer import Encoded, pad, padded_length
+from nlp_app.ngrams import join
+from nlp_app.tokenizer import pad, padded_length
 
 TOKENS_PER_BATCH = 8192
 """Padded tokens in one forward pass at most; with the default model about 35 MB of activations."""
@@ -19,7 +21,7 @@ def score(module: TextClassifier, encoded: Sequence[Encoded]) -> Tensor:
 
     Args:
         module: in eval mode.
-        encoded: N texts, encoded with the module's tokenizer and maximum length.
+        encoded: N texts, encoded with the module's tokenizer and config.
 
     Returns:
         (N, C) float32 on the CPU, in the order of the texts.
@@ -29,8 +31,14 @@ def score(module: TextClassifier, encoded: Sequence[Encoded]) -> Tensor:
     with torch.inference_mode():
         for rows in _batches([len(text.input_ids) for text in encoded]):
             input_ids = torch.from_numpy(pad([encoded[row].input_ids for row in rows]))
-            logits[torch.from_numpy(rows)] = module.logits(input_ids.to(device)).float().cpu()
+            ngrams = None if module.ngrams is None else join([encoded[row].ngrams for row in rows]).to(device)
+            logits[torch.from_numpy(rows)] = module.logits(input_ids.to(device), ngrams).float().cpu()
     return logits
+
+
+def to_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:
+    """(N, C) -> (N, C): of one label each, which sum to 1; or of each label by itself."""
+    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[NDArray[np.int64]]:

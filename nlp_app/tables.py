@@ -11,28 +11,30 @@ from pathlib import Path
 from typing import IO, cast
 
 from nlp_app.errors import DataError, TokenizerError
-from nlp_app.formats import FORMATS
-from nlp_app.rows import MAX_CHARACTERS, Reader, Row, decoded_lines, is_packed
+from nlp_app.formats import FORMATS, NAMES
+from nlp_app.rows import MAX_CHARACTERS, Row, Value, decoded_lines, is_packed
 from nlp_app.tokenizer import check_text
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_rows(path: Path, columns: Sequence[str], lists: Sequence[str] = ()) -> Iterator[Row]:
     """Read the named columns of a table, row by row.
 
     Args:
         path: a file whose name ends in one of FORMATS, or in that and .gz.
         columns: names of columns, each of which the file must have.
+        lists: names of those in which a list of texts may stand.
 
     Raises:
         DataError: the file cannot be used; the message names it, the line and the remedy.
     """
-    read = _reader(path)
-    if read is None:
-        raise DataError(f"{path}: unknown kind of file: its name must end in {', '.join(FORMATS)}, or in that and .gz")
+    reader = FORMATS[_format(path)]
     with open_file(path) as stream:
-        for row in read(stream, path, columns):
+        for row in reader(stream, path, columns):
             for column, value in zip(columns, row.values, strict=True):
-                _check_value(value, path, row.line, repr(column))
+                if isinstance(value, tuple) and column not in lists:
+                    raise DataError(f"{path}:{row.line}: {column!r} is a list, but must be a text")
+                for text in value if isinstance(value, tuple) else (value,):
+                    _check_value(text, path, row.line, repr(column))
             yield row
 
 
@@ -42,12 +44,23 @@ def read_texts(path: Path, columns: Sequence[str]) -> Iterator[str]:
     Raises:
         DataError: the file cannot be used.
     """
-    if _reader(path) is None:
+    if _suffix(path) not in FORMATS:
         with open_file(path) as stream:
             yield from read_lines(stream, path)
     else:
         for _, values in read_rows(path, columns):
             yield join_columns(values)
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns that the first row of a table has.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    names = NAMES[_format(path)]
+    with open_file(path) as stream:
+        return names(stream, path)
 
 
 def read_lines(stream: IO[bytes], path: Path) -> Iterator[str]:
@@ -62,9 +75,9 @@ def read_lines(stream: IO[bytes], path: Path) -> Iterator[str]:
         yield text
 
 
-def join_columns(values: Sequence[str | None]) -> str:
+def join_columns(values: Sequence[Value]) -> str:
     """Several columns of one row as one text, such as subject and body."""
-    return " ".join(value for value in values if value)
+    return " ".join(value for value in values if isinstance(value, str) and value)
 
 
 @contextmanager
@@ -83,9 +96,15 @@ def open_file(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _reader(path: Path) -> Reader | None:
-    suffix = path.with_suffix("").suffix if is_packed(path) else path.suffix
-    return FORMATS.get(suffix.lower())
+def _format(path: Path) -> str:
+    suffix = _suffix(path)
+    if suffix not in FORMATS:
+        raise DataError(f"{path}: unknown kind of file: its name must end in {', '.join(FORMATS)}, or in that and .gz")
+    return suffix
+
+
+def _suffix(path: Path) -> str:
+    return (path.with_suffix("") if is_packed(path) else path).suffix.lower()
 
 
 def _check_value(value: str | None, path: Path, line: int, name: str) -> None:

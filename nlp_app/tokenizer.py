@@ -27,8 +27,8 @@ CHARACTERS_PER_TOKEN = 32
 TEXTS_PER_CHUNK = 1024
 
 
-class Encoded(NamedTuple):
-    """One text, not padded yet."""
+class Tokens(NamedTuple):
+    """The ids of one text, not padded yet."""
 
     input_ids: NDArray[np.int32]
     """(T,), at least one id: a blank text is one UNK_ID."""
@@ -87,7 +87,7 @@ class Tokenizer:
         """The text of one id."""
         return self._backend.id_to_token(token_id) or SPECIAL_TOKENS[UNK_ID]
 
-    def encode(self, texts: Sequence[str], *, max_length: int) -> list[Encoded]:
+    def encode(self, texts: Sequence[str], *, max_length: int) -> list[Tokens]:
         """Encode texts one by one, without padding.
 
         Raises:
@@ -98,18 +98,18 @@ class Tokenizer:
         limit = max_length * CHARACTERS_PER_TOKEN
         for index, text in enumerate(texts):
             check_text(text, f"text {index}")
-        encoded: list[Encoded] = []
+        encoded: list[Tokens] = []
         for start in range(0, len(texts), TEXTS_PER_CHUNK):
             chunk = texts[start : start + TEXTS_PER_CHUNK]
             encodings = self._backend.encode_batch_fast([text[:limit] for text in chunk])
             for text, encoding in zip(chunk, encodings, strict=True):
                 input_ids = np.array(encoding.ids[:max_length] or [UNK_ID], dtype=np.int32)
-                encoded.append(Encoded(input_ids, len(text) > limit or len(encoding) > max_length))
+                encoded.append(Tokens(input_ids, len(text) > limit or len(encoding) > max_length))
         return encoded
 
     def encode_batch(self, texts: Sequence[str], *, max_length: int) -> NDArray[np.int64]:
         """Encode and pad: (B, T) int64, padded with PAD_ID."""
-        return pad([encoded.input_ids for encoded in self.encode(texts, max_length=max_length)])
+        return pad([tokens.input_ids for tokens in self.encode(texts, max_length=max_length)])
 
 
 def check_text(text: object, name: str) -> None:

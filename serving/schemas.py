@@ -43,7 +43,11 @@ class Prediction(LabelScore):
     """The answer to one text."""
 
     scores: list[LabelScore] = Field(description="the top_k labels, best first")
+    labels: list[str] = Field(
+        [], description="those that the text is given, best first; present where a text may have several or none"
+    )
     truncated: bool = Field(False, description="present and true where the text was longer than the model reads")
+    abstained: bool = Field(False, description="present and true where the score is too low for an answer")
 
 
 class Model(BaseModel):

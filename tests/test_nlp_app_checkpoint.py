@@ -85,7 +85,7 @@ def test_equal_models_have_equal_versions(checkpoint: Path, tmp_path: Path) -> N
 
 def test_the_manifest_names_every_file_but_metrics(checkpoint: Path) -> None:
     manifest = json.loads((checkpoint / MANIFEST).read_bytes())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert sorted(path.name for path in checkpoint.iterdir()) == sorted(FILES)
     assert sorted(manifest["sha256"]) == sorted(set(FILES) - {METRICS, MANIFEST})
     for name, digest in manifest["sha256"].items():
@@ -177,8 +177,8 @@ def test_refuses_a_file_that_is_a_folder(checkpoint: Path, name: str) -> None:
 
 def test_refuses_a_newer_format(checkpoint: Path) -> None:
     manifest = json.loads((checkpoint / MANIFEST).read_bytes())
-    resign(checkpoint, {**manifest, "format_version": 2})
-    assert "has format version 2, but this program reads up to 1: update the program" in refusal(checkpoint)
+    resign(checkpoint, {**manifest, "format_version": 3})
+    assert "has format version 3, but this program reads up to 2: update the program" in refusal(checkpoint)
 
 
 @pytest.mark.parametrize("written", [0, "1", None, True, 1.5])
@@ -253,7 +253,7 @@ def test_refuses_a_format_version_that_is_none(checkpoint: Path, written: object
             "config.json is no model's config: num_blocks is 1000000000, but must be at most 1,000",
         ),
         ("config.json", lambda data: b"[]", "config.json holds a JSON list, but must hold an object"),
-        ("config.json", lambda data: b"{}", "config.json must hold the objects 'model' and 'trained'"),
+        ("config.json", lambda data: b"{}", "config.json must hold the objects 'model', 'decision' and 'trained'"),
         ("config.json", lambda data: b"[" * 100_000, "config.json is not JSON"),
         ("tokenizer.json", lambda data: b"{}", "tokenizer.json cannot be used: not a tokenizer file"),
         ("golden.json", lambda data: b"{}", "golden.json does not hold texts with a label of the model and a score"),

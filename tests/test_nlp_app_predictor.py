@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_app import Predictor, predictor, scoring
+from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError, TokenizerError
 from tests.conftest import LABELS, ROOT, TEXTS
 
@@ -100,7 +101,7 @@ def test_many_batches_and_chunks_keep_the_order(weather: Predictor, monkeypatch:
 def test_predicting_leaves_no_gradient_and_the_module_in_evaluation(weather: Predictor) -> None:
     module = weather.checkpoint.module
     assert not module.training
-    logits = scoring.score(module, weather.checkpoint.tokenizer.encode(["snow"], max_length=8))
+    logits = scoring.score(module, encode(["snow"], tokenizer=weather.checkpoint.tokenizer, config=module.config))
     assert not logits.requires_grad
     assert logits.dtype == torch.float32
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_app.errors import DataError
-from nlp_app.rows import MAX_CHARACTERS
+from nlp_app.rows import MAX_CHARACTERS, Value
 from nlp_app.tables import read_rows, read_texts
 
 COLUMNS = ("text", "label")
@@ -50,7 +50,7 @@ def write(path: Path, rows: list[tuple[str, str]] = ROWS) -> Path:
     return path
 
 
-def values(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[tuple[str | None, ...]]:
+def values(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[tuple[Value, ...]]:
     return [row.values for row in read_rows(path, columns)]
 
 
@@ -125,7 +125,7 @@ def test_windows_line_ends(tmp_path: Path) -> None:
         ("rows.jsonl", '{"text": "x", "label": "a"}\n{"text": ', "rows.jsonl:2: the line is not JSON"),
         ("rows.jsonl", '["x", "a"]', "rows.jsonl:1: the line is not a JSON object"),
         ("rows.jsonl", '{"text": "x"}', "rows.jsonl:1: the object has no key 'label': its keys are 'text'"),
-        ("rows.jsonl", '{"text": "x", "label": ["a"]}', "rows.jsonl:1: 'label' is a JSON array, but must be a text"),
+        ("rows.jsonl", '{"text": "x", "label": ["a"]}', "rows.jsonl:1: 'label' is a list, but must be a text"),
         ("rows.jsonl", '{"text": {}, "label": "a"}', "rows.jsonl:1: 'text' is a JSON object, but must be a text"),
         ("rows.jsonl", '{"text": "x", "label": NaN}', "rows.jsonl:1: the line is not JSON (NaN is no JSON value)"),
         ("rows.jsonl", "[" * 100_000, "rows.jsonl:1: the line is not JSON"),
@@ -177,7 +177,9 @@ def test_refuses_parquet_texts_that_are_not_utf_8(tmp_path: Path) -> None:
 def test_refuses_parquet_columns_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"text": [["x"]], "label": ["a"]}), path)
-    assert "column 'text' is of type list<" in refusal(path)
+    assert refusal(path) == "rows.parquet:1: 'text' is a list, but must be a text"
+    pq.write_table(pa.table({"text": [{"x": 1}], "label": ["a"]}), path)
+    assert "column 'text' is of type struct<" in refusal(path)
     assert "rows.parquet has no column 'body': its columns are 'text', 'label'; name yours" in refusal(path, ("body",))
 
 

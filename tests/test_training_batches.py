@@ -1,14 +1,16 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nlp_app.config import ModelConfig
 from nlp_app.tokenizer import PAD_ID
 from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
 from tests.test_training_data import examples
-from training.batches import BATCHES_PER_POOL, Dataset, epoch_batches, one_ahead, steps_per_epoch
+from training.batches import BATCHES_PER_POOL, Dataset, epoch_batches, one_ahead, steps_per_epoch, targets_of
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=2, max_size=200)
 
@@ -42,9 +44,12 @@ def test_batches_hold_texts_of_like_length_but_not_the_same_texts_each_epoch() -
     assert {frozenset(rows.tolist()) for rows in epochs[0]}.isdisjoint(frozenset(rows.tolist()) for rows in epochs[1])
 
 
+CONFIG = ModelConfig(labels=LABELS, vocab_size=9, max_length=6)
+
+
 def test_a_dataset_pads_and_places_its_labels() -> None:
     tokenizer = make_tokenizer()
-    data = Dataset.of(examples(ROW_LABELS, TEXTS), tokenizer=tokenizer, labels=LABELS, max_length=6)
+    data = Dataset.of(examples(ROW_LABELS, TEXTS), tokenizer=tokenizer, config=CONFIG)
     input_ids, targets = data.batch(np.array([4, 1]))
     assert input_ids.tolist() == tokenizer.encode_batch([TEXTS[4], TEXTS[1]], max_length=6).tolist()
     assert targets.tolist() == [2, 0]
@@ -52,14 +57,23 @@ def test_a_dataset_pads_and_places_its_labels() -> None:
 
 
 def test_datasets_add_up() -> None:
-    one = Dataset.of(examples(ROW_LABELS, TEXTS), tokenizer=make_tokenizer(), labels=LABELS, max_length=6)
+    one = Dataset.of(examples(ROW_LABELS, TEXTS), tokenizer=make_tokenizer(), config=CONFIG)
     assert len(one + one) == 2 * len(one)
     assert (one + one).targets.tolist() == [*one.targets.tolist(), *one.targets.tolist()]
 
 
 def test_a_label_that_is_not_a_class_is_a_bug_of_the_caller() -> None:
     with pytest.raises(KeyError):
-        Dataset.of(examples(["mild"]), tokenizer=make_tokenizer(), labels=LABELS, max_length=6)
+        Dataset.of(examples(["mild"]), tokenizer=make_tokenizer(), config=CONFIG)
+
+
+def test_several_labels_are_a_row_of_zeros_and_ones() -> None:
+    several = examples([("hot", "cold"), (), ("warm",)])
+    config = replace(CONFIG, multi_label=True)
+    data = Dataset.of(several, tokenizer=make_tokenizer(), config=config)
+    assert data.targets.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert targets_of(examples([("hot", "mild")]), config).tolist() == [[0, 0, 1]]
+    assert targets_of(examples(["mild", "hot"]), CONFIG).tolist() == [-1, 2]
 
 
 @pytest.mark.parametrize("texts", [1, 2, 7, 8, 9, 16, 17, 18, 129, 130])

@@ -215,9 +215,9 @@ def test_refuses(refused: Refused, arguments: tuple[str, ...], message: str, tmp
 def test_refuses_texts_with_several_labels_before_it_trains(refused: Refused, train_csv: Path, tmp_path: Path) -> None:
     several = tmp_path / "set" / "train.jsonl"
     several.parent.mkdir()
-    several.write_text('{"text": "hot and cold", "label": ["hot", "cold"]}\n')
+    several.write_text('{"text": "hot and cold", "label": ["hot", "cold"]}\n' * 8)
     message = refused(compare.main, "--train", train_csv, several, "--output", tmp_path / "out")
-    assert f"{several}:1: 'label' is a JSON array, but must be a text" in message
+    assert f"{several} has lists of labels, but the losses compared are of one label a text" in message
     assert message == refused(compare.main, "--data", tmp_path, "--sets", "set", "--output", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,19 @@ from hypothesis import strategies as st
 
 from nlp_app.errors import DataError
 from tests.conftest import write_csv
-from training.data import Examples, check_labels_known, label_set, odd_labels, read_examples, split, without_blank
+from training.data import (
+    Examples,
+    Labels,
+    check_labels_known,
+    label_set,
+    odd_labels,
+    read_examples,
+    split,
+    without_blank,
+)
 
 
-def examples(labels: list[str], texts: list[str] | None = None) -> Examples:
+def examples(labels: Sequence[Labels], texts: list[str] | None = None) -> Examples:
     texts = texts or [f"text {number}" for number in range(len(labels))]
     return Examples(path=Path("train.csv"), texts=texts, labels=labels, lines=list(range(2, len(labels) + 2)))
 
@@ -104,7 +114,7 @@ def test_split_is_stratified_whole_and_repeatable(labels: list[str], share: floa
     assert kept.lines == sorted(kept.lines)
     assert len(held) >= 1
     assert set(kept.labels) == set(labels), "every label stays in training"
-    for label, count in Counter(held.labels).items():
+    for label, count in held.label_counts.items():
         assert count <= share * counts[label] + 1 or len(held) == 1
     if min(counts.values()) > 1:
         assert abs(len(held) - share * len(labels)) <= 1 or len(held) == 1

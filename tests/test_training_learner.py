@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nlp_app.config import ModelConfig
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import PAD_ID, UNK_ID
 from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_module, make_tokenizer
@@ -17,7 +18,8 @@ from training.recipe import Recipe
 from training.step import drop_tokens
 
 TOKENIZER = make_tokenizer()
-DATA = Dataset.of(examples(ROW_LABELS * 5, TEXTS * 5), tokenizer=TOKENIZER, labels=LABELS, max_length=16)
+CONFIG = ModelConfig(labels=LABELS, vocab_size=TOKENIZER.vocab_size, max_length=16)
+DATA = Dataset.of(examples(ROW_LABELS * 5, TEXTS * 5), tokenizer=TOKENIZER, config=CONFIG)
 RECIPE = Recipe(
     epochs=3,
     patience=2,

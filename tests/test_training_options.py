@@ -12,19 +12,19 @@ from training.report import trained
     [(8, 100, 20), (300, 100, 20), (5_000, 19, 5), (10_000, 10, 3), (25_000, 6, 2), (10_000_000, 6, 2)],
 )
 def test_the_number_of_texts_settles_epochs_and_patience(texts: int, epochs: int, patience: int) -> None:
-    recipe = Options().recipe(texts)
+    recipe = Options().recipe(texts, 2)
     assert (recipe.epochs, recipe.patience) == (epochs, patience)
-    recipe = Options(epochs=7, patience=9).recipe(texts)
+    recipe = Options(epochs=7, patience=9).recipe(texts, 2)
     assert (recipe.epochs, recipe.patience) == (7, 9)
 
 
 @pytest.mark.parametrize(
     ("refit", "validation", "texts", "wanted"),
     [
-        ("auto", None, 20_000, True),
-        ("auto", None, 20_001, False),
+        ("auto", None, 600_000, True),
+        ("auto", None, 600_001, False),
         ("auto", Path("v.csv"), 100, False),
-        ("always", Path("v.csv"), 20_001, True),
+        ("always", Path("v.csv"), 600_001, True),
         ("never", None, 100, False),
     ],
 )
@@ -118,11 +118,11 @@ def test_fast_parts_are_a_part_of_the_update_and_may_not_be_changed() -> None:
 
 
 def test_patience_beside_gl_is_the_schedules() -> None:
-    assert Options(patience=3, stop_rule="gl", schedule="plateau").recipe(64).patience == 3
+    assert Options(patience=3, stop_rule="gl", schedule="plateau").recipe(64, 2).patience == 3
 
 
 def test_patience_counts_evaluations() -> None:
-    assert Options(evaluate_every=40).recipe(64_000).patience == 10
+    assert Options(evaluate_every=40).recipe(64_000, 2).patience == 10
     assert Options().stopping(3).threshold == 0
     assert (Options(stop_rule="gl").stopping(3).threshold, Options(stop_rule="pq").stopping(3).threshold) == (5, 0.75)
 
@@ -133,3 +133,8 @@ def test_each_number_is_of_the_kind_that_its_field_says() -> None:
     given = parse_options(line.split())
     assert (given.stop_threshold, given.epochs, given.kernel_sizes, given.dropout) == (0.5, 3, (2, 4), 0.0)
     assert parse_options(["--train", "x.csv"]).train == Path("x.csv")
+
+
+def test_many_classes_take_a_higher_rate() -> None:
+    assert Options().recipe(9000, 77).learning_rate > Options().recipe(9000, 6).learning_rate
+    assert Options(learning_rate=0.5).recipe(9000, 77).learning_rate == 0.5

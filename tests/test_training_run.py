@@ -18,13 +18,17 @@ import torch
 
 from nlp_app import Predictor, folder
 from nlp_app.checkpoint import load_checkpoint
+from nlp_app.encoding import encode
 from nlp_app.folder import RESUME, work_folder
 from nlp_app.model import ConvBlock
+from nlp_app.ngrams import join
+from nlp_app.tokenizer import pad
 from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
 from training import evaluate, fit, learner, report, run
 from training.fit import Run, refit
 from training.prepare import prepare
 from training.state import STATE, StateStore
+from training.validate import validate
 
 SMALL = (
     "--embedding-dim",
@@ -480,7 +484,7 @@ def test_weights_that_are_no_numbers_after_the_refit_give_way_to_those_of_the_se
     assert told in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("where", ["torch.optim.AdamW.step", "training.fit.score", "training.sizes.backward_whole"])
+@pytest.mark.parametrize("where", ["torch.optim.AdamW.step", "training.validate.score", "training.sizes.backward_whole"])
 def test_out_of_memory_outside_of_the_gradient_is_said(
     refused: Refused, output: Path, train_csv: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -522,7 +526,7 @@ def test_plateau_halves_the_rate_by_the_evaluations_and_in_the_refit_at_the_same
     losses = [1.0, 1.1, 0.9, 0.95, 0.8, 0.85]
     given = {"constant": iter(losses), "plateau": iter(losses)}
     rates: dict[str, dict[tuple[int, int], float]] = {"constant": {}, "plateau": {}}
-    validate, step = fit.validate, learner.Learner._take_step
+    step = learner.Learner._take_step
 
     for name in rates:
         learners: list[learner.Learner] = []
@@ -632,9 +636,10 @@ def test_the_served_scores_are_the_same_function_of_the_same_weights(
     predictor, module = Predictor.load(output), load_checkpoint(output).module
     assert module.config.output == "log_probabilities"
     scores = predictor.predict(TEXTS, top_k=3)
-    tokenizer = load_checkpoint(output).tokenizer
+    encoded = encode(TEXTS, tokenizer=predictor.checkpoint.tokenizer, config=module.config)
     with torch.inference_mode():
-        expected = module(torch.from_numpy(tokenizer.encode_batch(TEXTS, max_length=512))).exp()
+        input_ids = torch.from_numpy(pad([text.input_ids for text in encoded]))
+        expected = module(input_ids, join([text.ngrams for text in encoded])).exp()
     for prediction, row in zip(scores, expected, strict=True):
         assert [score.score for score in prediction.scores] == pytest.approx(
             sorted(row.tolist(), reverse=True), abs=1e-6

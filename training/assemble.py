@@ -13,7 +13,6 @@ from training.batches import Dataset
 from training.console import warn
 from training.interrupt import StopRequest
 from training.learner import Learner
-from training.losses import class_weights
 from training.memory import free_bytes, step_bytes
 from training.options import Options
 from training.prepare import Prepared
@@ -49,8 +48,11 @@ def new_learner(
         warn(console, message)
 
     device = find_device(options.device)
-    weights = class_weights(options.class_weights, prepared.config.labels, prepared.train.targets)
-    recipe = fitting(options.recipe(len(prepared.train), weights), prepared, device, console)
+    config = prepared.config
+    recipe = options.recipe(
+        len(prepared.train), config.num_classes, prepared.class_weights, multi_label=config.multi_label
+    )
+    recipe = fitting(recipe, prepared, device, console)
     return Learner(
         module=prepared.new_module(options.seed),
         recipe=recipe,

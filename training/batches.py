@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nlp_app.tokenizer import Encoded, Tokenizer, pad
+from nlp_app.config import ModelConfig
+from nlp_app.encoding import Encoded, encode
+from nlp_app.tokenizer import Tokenizer, pad
 from training.data import Examples
 
 BATCHES_PER_POOL = 16
@@ -25,14 +27,14 @@ class Dataset:
 
     encoded: list[Encoded]
     targets: Tensor
-    """(N,) int64, places in the model's labels."""
+    """(N,) int64, places in the model's labels; for several labels a text (N, C) float32, 1 where it has the label."""
 
     @classmethod
-    def of(cls, examples: Examples, *, tokenizer: Tokenizer, labels: Sequence[str], max_length: int) -> "Dataset":
-        """Encode examples whose labels are all in labels."""
-        place = {label: index for index, label in enumerate(labels)}
-        targets = torch.tensor([place[label] for label in examples.labels], dtype=torch.int64)
-        return cls(tokenizer.encode(examples.texts, max_length=max_length), targets)
+    def of(cls, examples: Examples, *, tokenizer: Tokenizer, config: ModelConfig) -> "Dataset":
+        """Encode examples whose labels are all among the config's."""
+        if unknown := sorted(examples.label_counts.keys() - set(config.labels)):
+            raise KeyError(unknown[0])
+        return cls(encode(examples.texts, tokenizer=tokenizer, config=config), targets_of(examples, config))
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -40,10 +42,26 @@ class Dataset:
     def __add__(self, other: "Dataset") -> "Dataset":
         return Dataset(self.encoded + other.encoded, torch.cat([self.targets, other.targets]))
 
+    @property
+    def tokens(self) -> int:
+        """Of all texts together, as far as the model reads them."""
+        return sum(len(text.input_ids) for text in self.encoded)
+
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """input_ids (B, T) and targets (B,) of these rows."""
         input_ids = pad([self.encoded[row].input_ids for row in rows])
         return torch.from_numpy(input_ids), self.targets[torch.from_numpy(rows)]
+
+
+def targets_of(examples: Examples, config: ModelConfig) -> Tensor:
+    """Dataset.targets; a label that the config does not have is -1, or left out where a text may have several."""
+    place = {label: index for index, label in enumerate(config.labels)}
+    if not config.multi_label:
+        return torch.tensor([place.get(label, -1) for (label,) in examples.label_lists], dtype=torch.int64)
+    targets = torch.zeros(len(examples), config.num_classes)
+    for row, labels in enumerate(examples.label_lists):
+        targets[row, [place[label] for label in labels if label in place]] = 1
+    return targets
 
 
 def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:

@@ -38,7 +38,13 @@ def main() -> int:
     _check(arguments)
     files = _files(arguments)
     for path in files.values():
-        read_parts(Options(train=path))  # or the last one's fault would be told after minutes of the others
+        train, _, _ = read_parts(
+            Options(train=path)
+        )  # or the last one's fault would be told after minutes of the others
+        if train.multi_label:
+            raise DataError(
+                f"{path} has lists of labels, but the losses compared are of one label a text: leave it out"
+            )
     with writing(arguments.output):
         arguments.output.mkdir(parents=True, exist_ok=True)
     result = _measure(arguments, files, device)

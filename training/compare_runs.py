@@ -61,7 +61,7 @@ def _learner(prepared: Prepared, path: Path, loss: str, precision: str, device: 
     ended = replace(prepared, config=replace(prepared.config, output=OUTPUT_OF[loss]))
     return Learner(
         module=ended.new_module(options.seed).to(PRECISIONS[precision]),
-        recipe=options.recipe(len(prepared.train)),
+        recipe=options.recipe(len(prepared.train), prepared.config.num_classes),
         device=device,
         texts=len(prepared.train),
     )

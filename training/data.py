@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_app.errors import DataError
-from nlp_app.tables import join_columns, read_rows
+from nlp_app.rows import Value
+from nlp_app.tables import column_names, join_columns, read_rows
 
+Labels = str | tuple[str, ...]
+"""Of one text: its label, or the set of them where a text may have several or none."""
+LABEL_COLUMNS = ("label", "labels")
+"""Looked for in this order where no column is named."""
 EXAMPLES_SHOWN = 3
 MOST_LABELS = 1000
 """More, and fewer than two texts for each: then the column is one of ids or of texts."""
@@ -20,11 +25,27 @@ class Examples:
 
     path: Path
     texts: list[str]
-    labels: list[str]
+    labels: Sequence[Labels]
+    """Of one kind for all texts."""
     lines: list[int]
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels or none."""
+        return any(isinstance(labels, tuple) for labels in self.labels)
+
+    @property
+    def label_lists(self) -> list[tuple[str, ...]]:
+        """The labels of each text, of whichever kind."""
+        return [labels if isinstance(labels, tuple) else (labels,) for labels in self.labels]
+
+    @property
+    def label_counts(self) -> Counter[str]:
+        """How many texts have each label."""
+        return Counter(label for labels in self.label_lists for label in labels)
 
     def take(self, rows: Sequence[int]) -> "Examples":
         """The examples of these row numbers."""
@@ -36,24 +57,61 @@ class Examples:
         )
 
 
-def read_examples(path: Path, *, text_columns: Sequence[str], label_column: str) -> Examples:
+def read_examples(
+    path: Path, *, text_columns: Sequence[str], label_column: str | None = None, separator: str | None = None
+) -> Examples:
     """Read a file of labelled texts; several text columns are joined by a space.
 
+    Args:
+        path: the file.
+        text_columns: their names.
+        label_column: its name; None for the first of LABEL_COLUMNS that the file has.
+        separator: what stands between the labels of a text; None where a text has one, or the column holds lists.
+
     Raises:
-        DataError: the file cannot be used, holds no row, or a row has no label.
+        DataError: the file cannot be used, holds no row, or a row breaks the rules for labels.
     """
+    if label_column is None:
+        names = column_names(path)
+        label_column = next((name for name in LABEL_COLUMNS if name in names), LABEL_COLUMNS[0])
     if label_column in text_columns:
         raise DataError(f"column {label_column!r} cannot be both text and label: set --text-column or --label-column")
-    texts, labels, lines = [], [], []
-    for line, (*parts, label) in read_rows(path, [*text_columns, label_column]):
-        if label is None or not label.strip():
-            raise DataError(f"{path}:{line}: the row has no {label_column!r}: give it a label or remove it")
+    texts, values, lines = [], [], []
+    for line, (*parts, value) in read_rows(path, [*text_columns, label_column], lists=[label_column]):
         texts.append(join_columns(parts))
-        labels.append(label)
+        values.append(value)
         lines.append(line)
     if not texts:
         raise DataError(f"{path} holds no row: there must be at least one text")
+    read = _several if separator or any(isinstance(value, tuple) for value in values) else _one
+    labels = [read(value, f"{path}:{line}", label_column, separator) for value, line in zip(values, lines, strict=True)]
     return Examples(path=path, texts=texts, labels=labels, lines=lines)
+
+
+def _one(value: Value, place: str, column: str, _: str | None) -> Labels:
+    """The label of a text that has one."""
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{place}: the row has no {column!r}: give it a label or remove it")
+    return value
+
+
+def _several(value: Value, place: str, column: str, separator: str | None) -> Labels:
+    """The labels of a text that may have several or none."""
+    if isinstance(value, str) and value and separator is None:
+        raise DataError(f"{place}: {column!r} is a text, where other rows have a list: write [{value!r}]")
+    if isinstance(value, tuple):
+        labels = value
+    else:
+        labels = tuple(label.strip() for label in value.split(separator)) if value and value.strip() else ()
+    for label in labels:
+        if not label.strip():
+            raise DataError(f"{place}: {column!r} holds a blank label: name it or remove it")
+        if separator and separator in label:
+            raise DataError(
+                f"{place}: the label {label!r} has the separator {separator!r} in it: "
+                "a list needs no --label-separator, leave it out"
+            )
+    return tuple(dict.fromkeys(labels))
 
 
 def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
@@ -74,7 +132,7 @@ def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
 
 def odd_labels(examples: Examples) -> list[str]:
     """What to tell of the labels: those with one text, and those that differ only in case or surrounding space."""
-    counts = Counter(examples.labels)
+    counts = examples.label_counts
     single = [repr(label) for label, count in counts.items() if count == 1]
     alike: dict[str, list[str]] = defaultdict(list)
     for label in counts:
@@ -90,6 +148,8 @@ def odd_labels(examples: Examples) -> list[str]:
             f"{examples.path}: {_count(twins, 'group')} of labels differing only in case or surrounding space, "
             f"kept as separate classes: {_some(twins)}"
         )
+    if none := [f"line {line}" for line, labels in zip(examples.lines, examples.labels, strict=True) if labels == ()]:
+        told.append(f"{examples.path}: {_count(none, 'row')} with no label, kept as examples of none: {_some(none)}")
     return told
 
 
@@ -99,31 +159,44 @@ def label_set(train: Examples) -> tuple[str, ...]:
     Raises:
         DataError: there is only one, or so many that the column can't be one of labels.
     """
-    labels = tuple(sorted(set(train.labels)))
+    labels = tuple(sorted(train.label_counts))
+    if not labels:
+        raise DataError(f"{train.path}: no row has a label: a classifier needs at least two labels")
     if len(labels) > MOST_LABELS and len(labels) > len(train) / 2:
         raise DataError(
             f"{train.path}: {len(labels):,} labels for {len(train):,} texts: is --label-column a column of labels?"
         )
     if len(labels) < 2:
-        raise DataError(f"{train.path}: every row has the label {labels[0]!r}: a classifier needs at least two labels")
+        every = f"the only label is {labels[0]!r}" if train.multi_label else f"every row has the label {labels[0]!r}"
+        raise DataError(f"{train.path}: {every}: a classifier needs at least two labels")
     return labels
+
+
+def check_kind(examples: Examples, *, multi_label: bool) -> None:
+    """Raise a DataError where texts have lists of labels, but the model gives one label a text."""
+    if examples.multi_label and not multi_label:
+        raise DataError(
+            f"{examples.path} has lists of labels, but the model gives one label a text: write one in each row"
+        )
 
 
 def check_labels_known(examples: Examples, labels: Sequence[str]) -> None:
     """Raise a DataError where a label was never seen in training."""
     known = set(labels)
-    for label, line in zip(examples.labels, examples.lines, strict=True):
-        if label not in known:
-            raise DataError(
-                f"{examples.path}:{line}: the label {label!r} was never seen in training: "
-                "correct it, or add training rows that have it"
-            )
+    for several, line in zip(examples.label_lists, examples.lines, strict=True):
+        for label in several:
+            if label not in known:
+                raise DataError(
+                    f"{examples.path}:{line}: the label {label!r} was never seen in training: "
+                    "correct it, or add training rows that have it"
+                )
 
 
 def split(examples: Examples, *, share: float, seed: int) -> tuple[Examples, Examples]:
     """Hold back a stratified part: each label gives its share, rounded by chance so that the whole part is of size.
 
-    A label with one text gives none. The same examples, share and seed give the same parts, in the order of the file.
+    A label with one text gives none; a text with several labels counts for the rarest of them. The same examples, share
+    and seed give the same parts, in the order of the file.
 
     Returns:
         what stays, and what is held back: at least one text.
@@ -133,8 +206,9 @@ def split(examples: Examples, *, share: float, seed: int) -> tuple[Examples, Exa
     """
     draw = random.Random(seed)
     by_label: dict[str, list[int]] = defaultdict(list)
-    for row, label in enumerate(examples.labels):
-        by_label[label].append(row)
+    counts = examples.label_counts
+    for row, labels in enumerate(examples.label_lists):
+        by_label[min(labels, key=lambda label: (counts[label], label), default="")].append(row)
     shared = sorted(label for label, rows in by_label.items() if len(rows) > 1)
     if not shared:
         raise DataError(f"{examples.path}: every label has one text only: give at least one label a second text")

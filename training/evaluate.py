@@ -14,8 +14,8 @@ from nlp_app.errors import OutputError, run_command
 from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
 from training.console import make_console, warn
-from training.data import Examples, read_examples
-from training.metrics import Confusion
+from training.data import Examples, Labels, check_kind, read_examples
+from training.metrics import Confusion, LabelSets, Tally
 from training.report import print_pairs
 
 MATRIX_LABELS = 20
@@ -30,7 +30,10 @@ def main() -> int:
         "--data", type=Path, required=True, help="labelled texts: .csv, .tsv, .jsonl, .parquet, or .gz of it"
     )
     parser.add_argument("--text-column", nargs="+", action="extend", help="column with the text (default: text)")
-    parser.add_argument("--label-column", default="label", help="column with the label (default: label)")
+    parser.add_argument(
+        "--label-column", help="column with the label, or with lists of labels (default: label, labels)"
+    )
+    parser.add_argument("--label-separator", help="what stands between the labels of a text that may have several")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--errors", type=Path, help="write the wrong answers to this CSV file, most confident first")
@@ -39,16 +42,20 @@ def main() -> int:
         check_errors_file(options.errors, options.data)
     predictor = Predictor.load(options.checkpoint, device=options.device)
     examples = read_examples(
-        options.data, text_columns=options.text_column or ["text"], label_column=options.label_column
+        options.data,
+        text_columns=options.text_column or ["text"],
+        label_column=options.label_column,
+        separator=options.label_separator,
     )
+    check_kind(examples, multi_label=predictor.checkpoint.config.multi_label)
     predictions = predictor.predict(examples.texts)
-    confusion = confusion_of(predictor.labels, examples, predictions)
+    tally = tally_of(predictor.labels, examples, predictions)
     if options.errors is not None:
         write_file(options.errors.resolve(), errors_csv(examples, predictions))
     if options.json:
-        print(json.dumps(confusion.to_json(), ensure_ascii=False, indent=2))
+        print(json.dumps(tally.to_json(), ensure_ascii=False, indent=2))
     else:
-        print_tables(make_console(), confusion, predictor.labels)
+        print_tables(make_console(), tally, predictor.labels)
     return 0
 
 
@@ -62,38 +69,57 @@ def check_errors_file(errors: Path, data: Path) -> None:
         raise OutputError(f"--errors {errors} is the --data file, which it would replace: name another")
 
 
-def confusion_of(labels: Sequence[str], examples: Examples, predictions: Sequence[Prediction]) -> Confusion:
+def tally_of(labels: Sequence[str], examples: Examples, predictions: Sequence[Prediction]) -> Tally:
     """True against predicted; a true label that the model doesn't know has a row of its own, all of it wrong."""
-    every = [*labels, *sorted(set(examples.labels) - set(labels))]
-    return Confusion.of(every, examples.labels, [prediction.label for prediction in predictions])
+    every = [*labels, *sorted(examples.label_counts.keys() - set(labels))]
+    if any(prediction.labels is not None for prediction in predictions):
+        return LabelSets.of(every, examples.label_lists, [prediction.labels or () for prediction in predictions])
+    return Confusion.of(every, [label for (label,) in examples.label_lists], [one.label for one in predictions])
 
 
 def errors_csv(examples: Examples, predictions: Sequence[Prediction]) -> bytes:
     """The wrong answers as CSV: line, text, label, predicted, score; the most confident first."""
     answers = zip(examples.lines, examples.texts, examples.labels, predictions, strict=True)
-    wrong = [answer for answer in answers if answer[2] != answer[3].label]
+    wrong = [answer for answer in answers if not _is_right(answer[2], answer[3])]
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(("line", "text", "label", "predicted", "score"))
     for line, text, label, prediction in sorted(wrong, key=lambda answer: -answer[3].score):
-        writer.writerow((line, text, label, prediction.label, prediction.score))
+        writer.writerow((line, text, *map(_shown, (label, _given(prediction))), prediction.score))
     return stream.getvalue().encode()
 
 
-def print_tables(console: Console, confusion: Confusion, known: Sequence[str]) -> None:
+def _given(prediction: Prediction) -> Labels:
+    return prediction.label if prediction.labels is None else prediction.labels
+
+
+def _is_right(labels: Labels, prediction: Prediction) -> bool:
+    given = _given(prediction)
+    sets = [{one} if isinstance(one, str) else set(one) for one in (labels, given)]
+    return sets[0] == sets[1]
+
+
+def _shown(labels: Labels) -> str:
+    return labels if isinstance(labels, str) else json.dumps(labels, ensure_ascii=False)
+
+
+def print_tables(console: Console, tally: Tally, known: Sequence[str]) -> None:
     """Accuracy, macro averages, the classes, and the confusion matrix."""
-    values = confusion.to_json()
-    unknown = [label for label in confusion.labels if label not in known]
+    values = tally.to_json()
+    unknown = [label for label in tally.labels if label not in known]
     if unknown:
         warn(console, f"labels that the model does not know, all counted as wrong: {unknown}")
-    console.print(f"texts {values['texts']:,}  accuracy {values['accuracy']:.4f}")
+    several = isinstance(tally, LabelSets)
+    told = f"texts {values['texts']:,}  {'exact match' if several else 'accuracy'} {values['accuracy']:.4f}"
+    console.print(told + (f"  micro F1 {values['micro_f1']:.4f}" if several else ""))
     classes = Table("label", "precision", "recall", "F1", "texts")
     for label, row in values["per_class"].items():
         classes.add_row(label, *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1")), f"{row['texts']:,}")
     classes.add_section()
     classes.add_row("macro", *(f"{values[f'macro_{name}']:.4f}" for name in ("precision", "recall", "f1")), "")
     console.print(classes)
-    _print_matrix(console, confusion)
+    if isinstance(tally, Confusion):
+        _print_matrix(console, tally)
 
 
 def _print_matrix(console: Console, confusion: Confusion) -> None:

@@ -1,26 +1,21 @@
 """The two phases of training: find the number of steps on a validation part, then train on all rows as long."""
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
 from nlp_app.errors import ConfigError, OutputError
-from nlp_app.model import TextClassifier
-from nlp_app.scoring import score
 from training.batches import Dataset
 from training.console import warn
 from training.early_stopping import EarlyStopping, Evaluation, best
 from training.interrupt import StopRequest
 from training.learner import Diverged, Learner
-from training.metrics import Confusion
 from training.progress import Watch
-from training.standard_error import standard_error
 from training.state import RunState, StateStore
+from training.validate import validate
 
 SELECTION, REFIT = "selection", "refit"
 INTERRUPTED = "interrupted by the user"
@@ -102,18 +97,6 @@ def evaluation(scores: Mapping[str, float], measure: str) -> Evaluation:
     """What early stopping reads of an evaluation's scores."""
     value = scores[measure.replace("-", "_")]
     return Evaluation(-value if measure == "loss" else value, scores["train_loss"], scores["standard_error"])
-
-
-def validate(module: TextClassifier, data: Dataset, measure: str = "loss") -> dict[str, float]:
-    """Mean loss, accuracy, macro F1, and the standard error of one of them; NaN where the loss is no number."""
-    logits = score(module, data.encoded)
-    losses = F.cross_entropy(logits, data.targets, reduction="none")
-    loss = losses.mean().item()
-    if not math.isfinite(loss):
-        return dict.fromkeys(("loss", "accuracy", "macro_f1", "standard_error"), math.nan)
-    confusion = Confusion.of_indices(module.config.labels, data.targets.numpy(), logits.argmax(dim=1).numpy())
-    scores = {"loss": loss, "accuracy": confusion.accuracy, "macro_f1": confusion.macro_f1}
-    return {**scores, "standard_error": standard_error(measure, losses.numpy(), confusion)}
 
 
 def advance_watched(learner: Learner, train: Dataset, *, to: int, watch: Watch, stop: StopRequest) -> float:

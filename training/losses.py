@@ -1,5 +1,7 @@
 """The losses: cross-entropy of logits, or log-softmax and negative log-likelihood; one function of the same weights.
 
+Where a text may have several labels, cross-entropy is that of each label by itself, the binary one, summed.
+
 A loss is a sum over texts and a divisor, so that a batch can be split: the sums of the parts over the divisor of the
 whole batch is the whole batch's loss, also with class weights and parts of unequal size.
 """
@@ -17,7 +19,11 @@ from nlp_app.errors import ConfigError
 OUTPUT_OF = {"cross-entropy": "logits", "nll": "log_probabilities"}
 """What the module's forward must end in for each loss."""
 LOSSES = tuple(OUTPUT_OF)
-BALANCED = "balanced"
+AUTO, BALANCED, NONE = "auto", "balanced", "none"
+SKEWED = 1.5
+"""Below this ratio of the largest class to the smallest, classes count as equal."""
+LARGEST_RATIO = 4.0
+"""Of two weights of `auto`: with more, a rare class is found in everything."""
 SMALLEST = 1e-12
 """A certain answer has 1 - p = 0, where the slope of a power below 1 is infinite."""
 
@@ -35,12 +41,16 @@ class Loss:
     focal_gamma: float = 0.0
     class_weights: Tensor | None = None
     """(C,) float32."""
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if self.label_smoothing and self.name == "nll":
             raise ConfigError("--label-smoothing needs --loss cross-entropy: torch's nll_loss has none")
         if self.label_smoothing and self.focal_gamma:
             raise ConfigError("--label-smoothing and --focal-gamma exclude each other: leave one of them out")
+        if self.multi_label and (self.name == "nll" or self.focal_gamma):
+            flag = "--focal-gamma" if self.focal_gamma else "--loss nll"
+            raise ConfigError(f"{flag} is for one label a text, but these texts have lists of labels: leave it out")
 
     def __call__(self, output: Tensor, targets: Tensor) -> Tensor:
         """The mean over a batch, weighted by class where there are class weights: a scalar."""
@@ -51,8 +61,10 @@ class Loss:
 
         Args:
             output: (B, C) logits for cross-entropy, log-probabilities for nll.
-            targets: (B,) int64, places in the model's labels.
+            targets: (B,) int64, places in the model's labels; for several labels a text (B, C) of 0 and 1.
         """
+        if self.multi_label:
+            return self._binary(output, targets)
         if self.focal_gamma:
             return self._focal(output, targets)
         weight = self._weights(output)
@@ -62,9 +74,14 @@ class Loss:
 
     def divisor(self, targets: Tensor) -> Tensor:
         """The weights' sum, or the number of texts: a scalar."""
-        if self.class_weights is None:
+        if self.class_weights is None or self.multi_label:
             return torch.tensor(float(len(targets)))
         return self.class_weights.to(targets.device)[targets].sum()
+
+    def _binary(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Class weights multiply what a label says where it is there, as in torch's pos_weight."""
+        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(output, smooth, pos_weight=self._weights(output), reduction="sum")
 
     def _focal(self, output: Tensor, targets: Tensor) -> Tensor:
         """(1 - p)^gamma * -log(p): Lin et al., "Focal loss for dense object detection", 2017, equation 5."""
@@ -83,10 +100,11 @@ def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) 
     """The weight of each class.
 
     Args:
-        given: nothing; "balanced" (N / (C * texts of the class), as in scikit-learn); C numbers in the order of labels;
-            or C times LABEL=NUMBER.
+        given: "none" or nothing; "balanced" (N / (C * texts of the class), as in scikit-learn); "auto", the same where
+            classes are SKEWED, none more than LARGEST_RATIO times another; C numbers in the order of labels; or C times
+            LABEL=NUMBER.
         labels: C classes.
-        targets: (N,) of the training texts; each class occurs.
+        targets: (N,) of the training texts, or (N, C) where they may have several labels; each class occurs.
 
     Returns:
         (C,) float32, or None where nothing is given.
@@ -94,16 +112,32 @@ def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) 
     Raises:
         ConfigError: a weight is no positive number, or there is not one for each class.
     """
-    if not given:
+    if not given or list(given) == [NONE]:
         return None
-    if BALANCED in given and len(given) > 1:
-        raise ConfigError(f"--class-weights got {' '.join(given)!r}, but {BALANCED} stands alone: leave the rest out")
+    words = [word for word in given if word in (AUTO, BALANCED, NONE)]
+    if words and len(given) > 1:
+        raise ConfigError(f"--class-weights got {' '.join(given)!r}, but {words[0]} stands alone: leave the rest out")
+    if list(given) == [AUTO]:
+        return _auto(targets, len(labels))
     if list(given) == [BALANCED]:
+        if targets.ndim == 2:
+            with_label = targets.sum(dim=0)
+            return ((len(targets) - with_label) / with_label).clamp_min(1e-3)  # or 0 where every text has it
         counts = torch.bincount(targets, minlength=len(labels)).float()
         return len(targets) / (len(labels) * counts)
     if len(given) == len(labels) and all(_is_number(text) for text in given):
         return torch.tensor([_weight(text, text) for text in given])
     return torch.tensor(_by_label(given, labels))
+
+
+def _auto(targets: Tensor, classes: int) -> Tensor | None:
+    if targets.ndim == 2:  # each label has a threshold of its own
+        return None
+    counts = torch.bincount(targets, minlength=classes).float()
+    if counts.max() < SKEWED * counts.min():
+        return None
+    weights = len(targets) / (classes * counts)
+    return weights.clamp(max=LARGEST_RATIO * weights.min().item())
 
 
 def _by_label(given: Sequence[str], labels: Sequence[str]) -> list[float]:

@@ -11,7 +11,8 @@ from nlp_app.errors import ConfigError
 from nlp_app.tokenizer import KINDS
 from training.early_stopping import MEASURES, RULES, EarlyStopping, Margin
 from training.flags import add, check, option
-from training.losses import LOSSES, Loss
+from training.linear import KINDS as NGRAMS
+from training.losses import AUTO, LOSSES, Loss
 from training.recipe import Recipe
 from training.recompute import MODES as RECOMPUTE
 from training.schedules import SCHEDULES
@@ -20,13 +21,24 @@ from training.step import PRECISIONS
 
 SAMPLE = Path(__file__).parent / "sample"
 OPEN = "by the number of texts"
-SHOWN = {"train": "the sample set", "epochs": OPEN, "patience": OPEN, "stop_threshold": "by the rule",
-         "evaluate_every": "an epoch", "micro_batch_size": "the whole batch"}  # fmt: skip
+SHOWN = {
+    "train": "the sample set",
+    "label_column": "label, or labels where there is none",
+    "epochs": OPEN,
+    "learning_rate": "by the number of classes",
+    "patience": OPEN,
+    "stop_threshold": "by the rule",
+    "evaluate_every": "an epoch",
+    "micro_batch_size": "the whole batch",
+}
 FREEZABLE = ("embedding",)
 THRESHOLDS = {"progress": 0.0, "gl": 5.0, "pq": 0.75}
+FEW_CLASSES = 16
+RATE, RATE_OF_MANY_CLASSES = 1.5e-3, 4e-3
+"""With many classes each has few texts in an epoch, and the number of epochs is the limit (docs/decisions.md)."""
 REFIT = ("auto", "always", "never")
-REFIT_TEXTS = 20_000
-"""With more training texts the held-back tenth added nothing that could be measured (docs/decisions.md)."""
+REFIT_TOKENS = 600_000
+"""With more of them, in 20,000 short texts or 2,500 long ones, it would take minutes for what could not be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +54,8 @@ class Options:
     test: Path | None = option(None, "labelled texts, read after training ended, that measure the result", free=True)
     output: Path = option(Path("checkpoint"), "folder for the checkpoint", free=True)
     text_column: tuple[str, ...] = option(("text",), "column with the text; several are joined by a space", many=True)
-    label_column: str = option("label", "column with the label")
+    label_column: str | None = option(None, "column with the label, or with lists of labels")
+    label_separator: str | None = option(None, "what stands between the labels of a text that may have several")
     overwrite: bool = option(False, "replace the checkpoint in --output, or an interrupted run beside it", free=True)
     resume: bool = option(False, "go on with the interrupted run of --output", free=True)
     device: str = option("auto", "cpu, cuda, cuda:1 …; auto takes a GPU where there is one", free=True)
@@ -57,6 +70,10 @@ class Options:
     vocab_size: int = option(30_000, "tokens at most", low=3, high=10_000_000)
     min_frequency: int = option(2, "tokens seen less often become UNK", low=1, high=1_000_000)
     max_length: int = option(512, "tokens of a text that are read", low=1, high=65_536)
+    ngrams: str = option(
+        "auto", "that a linear branch reads: words, all (characters too), none; auto: by the amount of text",
+        choices=NGRAMS,
+    )  # fmt: skip
     embedding_dim: int = option(128, "width of a token's vector", low=1, high=8192)
     num_filters: int = option(64, "filters a kernel size", low=1, high=8192)
     kernel_sizes: tuple[int, ...] = option(
@@ -69,7 +86,10 @@ class Options:
     label_smoothing: float = option(0.0, "share of the target that all classes get, of cross-entropy", low=0, high=0.9)
     focal_gamma: float = option(0.0, "power of 1 - p that the loss of a text is multiplied by", low=0, high=10)
     class_weights: tuple[str, ...] = option(
-        (), "balanced, a number for each label in sorted order, or LABEL=NUMBER for each", many=True
+        (AUTO,),
+        "balanced, none, a number for each label in sorted order, or LABEL=NUMBER for each; "
+        "auto: balanced up to a ratio of 4 where classes are skewed",
+        many=True,
     )
     epochs: int | None = option(None, "passes over the training texts, at most", low=1, high=100_000)
     patience: int | None = option(None, "k: stop when the last k evaluations brought nothing", low=1, high=100_000)
@@ -78,6 +98,9 @@ class Options:
     stop_rule: str = option("progress", "of the last k, or gl or pq of Prechelt 1998", choices=RULES)
     stop_threshold: float | None = option(None, "of gl (default: 5) and pq (default: 0.75)", low=0, high=1e6)
     evaluate_every: int | None = option(None, "steps between two evaluations", low=1, high=10_000_000)
+    target_precision: float | None = option(
+        None, "share of the answers that shall be right: where the score is too low, the model abstains", low=0, high=1
+    )
     batch_size: int = option(64, "texts in a step", low=2, high=1_000_000)
     micro_batch_size: int | None = option(
         None,
@@ -93,7 +116,7 @@ class Options:
         "none", "compute blocks twice to save memory; auto: where a batch would not fit", choices=RECOMPUTE, free=True
     )
     freeze: tuple[str, ...] = option((), "parts that are not trained", many=True, choices=FREEZABLE)
-    learning_rate: float = option(1.5e-3, "of AdamW", low=1e-8, high=10)
+    learning_rate: float | None = option(None, "of AdamW", low=1e-8, high=10)
     schedule: str = option("constant", "of the learning rate, after a warm-up", choices=SCHEDULES)
     weight_decay: float = option(0.01, "of AdamW", low=0, high=10)
     average_decay: float = option(
@@ -112,32 +135,42 @@ class Options:
         self._check_stopping()
         self.loss_of(None)
 
-    def recipe(self, texts: int, weights: Tensor | None = None) -> Recipe:
+    def recipe(self, texts: int, classes: int, weights: Tensor | None = None, *, multi_label: bool = False) -> Recipe:
         """The part that says how a module is trained; what was left open is settled by the number of training texts.
 
         A small set needs more epochs to take as many steps, and its validation score is noisier.
 
         Args:
             texts: in the training part.
+            classes: C.
             weights: (C,) of the classes.
+            multi_label: whether a text may have several labels.
         """
         steps = -(-texts // self.batch_size)
         apart = self.evaluate_every or steps
-        open_values: dict[str, Any] = {"epochs": _clamp(1500 / steps, 6, 100), "patience": _clamp(400 / apart, 2, 20)}
+        open_values: dict[str, Any] = {
+            "epochs": _clamp(1500 / steps, 6, 100),
+            "patience": _clamp(400 / apart, 2, 20),
+            "learning_rate": RATE if classes <= FEW_CLASSES else RATE_OF_MANY_CLASSES,
+        }
         values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(Recipe) if one.name != "loss"}
-        values["loss"] = self.loss_of(weights)
+        values["loss"] = self.loss_of(weights, multi_label=multi_label)
         for name, value in open_values.items():
             values[name] = value if values[name] is None else values[name]
         return Recipe(**values)
 
-    def loss_of(self, weights: Tensor | None) -> Loss:
+    def loss_of(self, weights: Tensor | None, *, multi_label: bool = False) -> Loss:
         """The loss that is minimised.
 
         Raises:
             ConfigError: an option that it does not have.
         """
         return Loss(
-            name=self.loss, label_smoothing=self.label_smoothing, focal_gamma=self.focal_gamma, class_weights=weights
+            name=self.loss,
+            label_smoothing=self.label_smoothing,
+            focal_gamma=self.focal_gamma,
+            class_weights=weights,
+            multi_label=multi_label,
         )
 
     def stopping(self, patience: int) -> EarlyStopping:
@@ -179,12 +212,12 @@ class Options:
         if self.compile and (size is not None or self.gradient_checkpointing != "none"):
             raise ConfigError("--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks or auto")
 
-    def wants_refit(self, texts: int) -> bool:
-        """Whether to train again on all rows, given the number of training texts.
+    def wants_refit(self, tokens: int) -> bool:
+        """Whether to train again on all rows, given the number of tokens of the training texts.
 
         By default where the validation part was taken from the training file and the set is small enough to gain by it.
         """
-        return self.refit == "always" or (self.refit == "auto" and self.validation is None and texts <= REFIT_TEXTS)
+        return self.refit == "always" or (self.refit == "auto" and self.validation is None and tokens <= REFIT_TOKENS)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must have in common with the interrupted one, as JSON values."""

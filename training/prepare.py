@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from nlp_app.config import ModelConfig
 from nlp_app.errors import DataError
@@ -15,7 +16,8 @@ from nlp_app.tokenizer import Tokenizer
 from training.batches import Dataset
 from training.console import warn
 from training.data import Examples, check_labels_known, label_set, odd_labels, read_examples, split, without_blank
-from training.losses import OUTPUT_OF, class_weights
+from training.linear import plan
+from training.losses import AUTO, OUTPUT_OF, class_weights
 from training.options import Options
 
 
@@ -27,6 +29,8 @@ class Prepared:
     validation: Dataset
     tokenizer: Tokenizer
     config: ModelConfig
+    class_weights: Tensor | None
+    """(C,) what a text of each class weighs."""
     digest: str
     """SHA-256 of the texts and labels of both parts."""
     warnings: list[str]
@@ -48,10 +52,12 @@ def prepare(options: Options, console: Console) -> Prepared:
     train, validation, warnings = read_parts(options)
     for warning in warnings:
         warn(console, warning)
+    options.loss_of(None, multi_label=train.multi_label)  # or it says now what the loss does not take
     labels = label_set(train)
     tokenizer = Tokenizer.train(
         train.texts, kind=options.tokenizer, vocab_size=options.vocab_size, min_frequency=options.min_frequency
     )
+    slots, orders = plan(train.texts, options.ngrams)
     config = ModelConfig(
         labels=labels,
         vocab_size=tokenizer.vocab_size,
@@ -62,15 +68,18 @@ def prepare(options: Options, console: Console) -> Prepared:
         dropout=options.dropout,
         max_length=options.max_length,
         output=OUTPUT_OF[options.loss],
+        multi_label=train.multi_label,
+        ngram_slots=slots,
+        ngram_orders=orders,
     )
-    parts = [
-        Dataset.of(part, tokenizer=tokenizer, labels=labels, max_length=options.max_length)
-        for part in (train, validation)
-    ]
-    class_weights(options.class_weights, labels, parts[0].targets)  # or it says now what is wrong with them
+    parts = [Dataset.of(part, tokenizer=tokenizer, config=config) for part in (train, validation)]
+    weights = class_weights(options.class_weights, labels, parts[0].targets)
+    if weights is not None and list(options.class_weights) == [AUTO]:
+        ratio = (weights.max() / weights.min()).item()
+        console.print(f"classes are skewed: a text of the rarest weighs {ratio:.1f} times one of the most frequent")
     console.print(f"{len(train):,} training and {len(validation):,} validation texts, {len(labels)} labels")
     return Prepared(
-        train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config,
+        train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config, class_weights=weights,
         digest=_digest(train, validation), warnings=warnings,
     )  # fmt: skip
 
@@ -84,13 +93,19 @@ def read_parts(options: Options) -> tuple[Examples, Examples, list[str]]:
         train, validation = split(train, share=options.validation_share, seed=options.seed)
     else:
         validation = read(options.validation, options)
-    check_labels_known(validation, sorted(set(train.labels)))
+    if validation.multi_label != train.multi_label:
+        kinds = ("lists of labels", "one label a text")
+        first, second = kinds if train.multi_label else kinds[::-1]
+        raise DataError(f"{train.path} holds {first}, but {validation.path} {second}: write both alike")
+    check_labels_known(validation, sorted(train.label_counts))
     return train, validation, warnings
 
 
 def read(path: Path, options: Options) -> Examples:
     """The examples of a file, by the columns of the options."""
-    return read_examples(path, text_columns=options.text_column, label_column=options.label_column)
+    return read_examples(
+        path, text_columns=options.text_column, label_column=options.label_column, separator=options.label_separator
+    )
 
 
 def _digest(*parts: Examples) -> str:

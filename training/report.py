@@ -17,47 +17,79 @@ from rich.console import Console
 from rich.table import Table
 
 from nlp_app import __version__
+from nlp_app.decision import Decision
+from nlp_app.encoding import encode
 from nlp_app.model import TextClassifier
-from nlp_app.scoring import score
+from nlp_app.scoring import score, to_probabilities
 from nlp_app.tokenizer import Tokenizer
-from training.batches import Dataset
-from training.data import Examples
-from training.metrics import Confusion
+from training.batches import Dataset, targets_of
+from training.calibration import brier_score, calibration_error, top
+from training.combine import Selected
+from training.data import Examples, check_kind
+from training.metrics import Confusion, LabelSets, Tally
 from training.options import Options
 from training.prepare import Prepared
 from training.progress import shown
 from training.state import RunState
+from training.validate import tally_of
 
 WORST_PAIRS = 5
+VALIDATED = ("loss", "accuracy", "macro_f1", "micro_f1", "calibration_error", "brier_score")
 
 
-def test_scores(module: TextClassifier, tokenizer: Tokenizer, examples: Examples) -> tuple[dict[str, Any], Confusion]:
+def test_scores(
+    module: TextClassifier, tokenizer: Tokenizer, decision: Decision, examples: Examples
+) -> tuple[dict[str, Any], Tally]:
     """Measure a module on texts that nothing was chosen by; a label that it doesn't know counts as missed."""
-    labels = module.config.labels
+    labels, config = module.config.labels, module.config
+    check_kind(examples, multi_label=config.multi_label)
     started = time.perf_counter()
-    logits = score(module, tokenizer.encode(examples.texts, max_length=module.config.max_length))
-    predicted = [labels[index] for index in logits.argmax(dim=1).tolist()]
+    logits = score(module, encode(examples.texts, tokenizer=tokenizer, config=config))
+    probabilities = to_probabilities(logits, multi_label=config.multi_label)
     seconds = time.perf_counter() - started
-    known = sorted({*labels, *examples.labels})
-    confusion = Confusion.of(known, examples.labels, predicted)
+    known = sorted({*labels, *examples.label_counts})
+    targets = targets_of(examples, config)
+    if config.multi_label:
+        given = [[labels[place] for place in row.nonzero().flatten()] for row in decision.given(probabilities)]
+        tally: Tally = LabelSets.of(known, examples.label_lists, given)
+    else:
+        predicted = [labels[index] for index in probabilities.argmax(dim=1).tolist()]
+        tally = Confusion.of(known, [label for (label,) in examples.label_lists], predicted)
     scores = {
         "texts": len(examples),
-        "accuracy": confusion.accuracy,
-        "macro_f1": confusion.macro_f1,
+        "accuracy": tally.accuracy,
+        "macro_f1": tally.macro_f1,
+        "micro_f1": tally.micro_f1,
+        "intervals": {name: tally.interval(name) for name in ("accuracy", "macro_f1", "micro_f1")},
+        "calibration_error": calibration_error(probabilities, targets),
+        "brier_score": brier_score(probabilities, targets),
         "seconds": seconds,
         "texts_per_s": len(examples) / seconds,
     }
-    return scores, confusion
+    if decision.min_score:
+        answered = probabilities.max(dim=1).values >= decision.min_score
+        scores["answered"] = answered.float().mean().item()
+        scores["precision_of_answered"] = (
+            top(probabilities, targets)[1][answered].mean().item() if answered.any() else 0
+        )
+    return scores, tally
 
 
-def validation_confusion(module: TextClassifier, data: Dataset) -> Confusion:
+def validation_tally(selected: Selected, data: Dataset) -> Tally:
     """What the module takes for what in the validation part."""
-    predicted = score(module, data.encoded).argmax(dim=1)
-    return Confusion.of_indices(module.config.labels, data.targets.numpy(), predicted.numpy())
+    config = selected.module.config
+    probabilities = to_probabilities(score(selected.module, data.encoded), multi_label=config.multi_label)
+    return tally_of(config, probabilities, data.targets, selected.decision)
 
 
 def metrics(
-    prepared: Prepared, state: RunState, module: TextClassifier, test: dict[str, Any] | None, *, seed: int
+    prepared: Prepared,
+    state: RunState,
+    module: TextClassifier,
+    selected: Selected,
+    test: dict[str, Any] | None,
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     """metrics.json; later versions may add keys, none is taken away."""
     refit = state.refitted
@@ -76,7 +108,8 @@ def metrics(
         },
         "validation": {
             "texts": len(prepared.validation),
-            **{name: state.best_scores[name] for name in ("loss", "accuracy", "macro_f1")},
+            **{name: selected.scores[name] for name in VALIDATED},
+            "alone": selected.alone,
         },
         "test": test,
         "model": {"parameters": sum(parameter.numel() for parameter in module.parameters())},
@@ -115,20 +148,31 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def print_last_screen(console: Console, metrics: dict[str, Any], confusion: Confusion, part: str, output: Path) -> None:
+def print_last_screen(console: Console, metrics: dict[str, Any], tally: Tally, part: str, output: Path) -> None:
     """Scores, the worst-confused pairs, the folder, and the command to serve it."""
-    table = Table("", "texts", "accuracy", "macro F1")
+    several = isinstance(tally, LabelSets)
+    shown_scores = {"accuracy": "exact match" if several else "accuracy", "macro_f1": "macro F1"}
+    if several:
+        shown_scores["micro_f1"] = "micro F1"
+    table = Table("", "texts", *shown_scores.values())
     for name in ("validation", "test"):
         if metrics[name] is not None:
             row = metrics[name]
-            table.add_row(name, f"{row['texts']:,}", f"{row['accuracy']:.4f}", f"{row['macro_f1']:.4f}")
+            table.add_row(name, f"{row['texts']:,}", *(_with_interval(row, score) for score in shown_scores))
+        for part_name, row in metrics["validation"]["alone"].items() if name == "validation" else ():
+            table.add_row(f"  {part_name}", "", *(f"{row[score]:.4f}" for score in shown_scores), style="dim")
     console.print(table)
     train = metrics["train"]
     console.print(
         f"stopped after epoch {shown(train['epochs'])}: {train['stopped_because']}; "
         f"best was epoch {shown(train['best_epoch'])}"
     )
-    if pairs := confusion.worst_pairs(WORST_PAIRS):
+    if "answered" in (metrics["test"] or {}):
+        test = metrics["test"]
+        console.print(
+            f"answers {test['answered']:.1%} of the test texts, {test['precision_of_answered']:.1%} of them right"
+        )
+    if isinstance(tally, Confusion) and (pairs := tally.worst_pairs(WORST_PAIRS)):
         console.print(f"Most often confused ({part}):")
         print_pairs(console, pairs)
     pace = f"{train['seconds']:.1f} s of training, {train['texts_per_s']:,.0f} texts/s"
@@ -136,6 +180,14 @@ def print_last_screen(console: Console, metrics: dict[str, Any], confusion: Conf
     console.print(
         f"\nThe model is in {output}. Serve it with:\n  python -m serving --checkpoint {shlex.quote(str(output))}"
     )
+
+
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    """A score, and where it is known within which it lies with 19 of 20 test sets."""
+    if "intervals" not in row:
+        return f"{row[name]:.4f}"
+    low, high = row["intervals"][name]
+    return f"{row[name]:.4f} ({low:.4f} to {high:.4f})"
 
 
 def print_pairs(console: Console, pairs: Sequence[tuple[str, str, int]]) -> None:

@@ -5,22 +5,27 @@ import sys
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from nlp_app.checkpoint import save_checkpoint
 from nlp_app.errors import ConfigError, DataError, run_command
 from nlp_app.folder import publish, repair
-from nlp_app.model import TextClassifier
+from nlp_app.model import NgramBranch, TextClassifier
 from training import report
 from training.assemble import check_machine, explain_sizes, new_learner
+from training.batches import Dataset
+from training.combine import Selected, combine, settle
 from training.console import make_console, warn
-from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select, validate
+from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select
 from training.interrupt import Interrupted, stop_request
 from training.learner import Diverged
+from training.linear import fit_branch
 from training.memory import out_of_memory_said
 from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
 from training.prepare import Prepared, prepare, read
 from training.state import RunState, StateStore
+from training.validate import validate
 
 
 @out_of_memory_said()
@@ -36,8 +41,8 @@ def main() -> int:
     with work_on(options) as work, stop_request() as stop:
         store = StateStore(work=work)
         run = Run(state=first_state(options, prepared, store), store=store, stop=stop, console=console)
-        module = train(options, prepared, run)
-        finish(options, prepared, run, module, work)
+        module, selected = train(options, prepared, run)
+        finish(options, prepared, run, module, selected, work)
     return 0
 
 
@@ -61,50 +66,83 @@ def first_state(options: Options, prepared: Prepared, store: StateStore) -> RunS
     return state
 
 
-def train(options: Options, prepared: Prepared, run: Run) -> TextClassifier:
-    """Both phases, or what is left of them; gives the best module, in eval mode on the CPU.
+def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifier, Selected]:
+    """Both phases, or what is left of them.
 
-    Where the user stops it, or its loss becomes infinite, that is the best of the selection so far.
+    Where the user stops it, or its loss becomes infinite, the module is the best of the selection so far.
+
+    Returns:
+        The module, in eval mode on the CPU, and the selection, which has not seen the validation texts.
     """
+    branch = linear_branch(prepared, prepared.train)
     learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
     try:
         if run.state.phase == SELECTION:
             run.restore(learner)
             stopping = options.stopping(learner.recipe.patience)
             select(run, learner, prepared.train, prepared.validation, stopping)
-            if run.state.diverged or not options.wants_refit(len(prepared.train)):
-                return best_module(prepared, run)
+            if run.state.diverged or not options.wants_refit(prepared.train.tokens):
+                return unchanged(settled(options, prepared, best_module(prepared, run), branch, run.console))
             run.state.begin(REFIT)
+        selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
         rows = prepared.train + prepared.validation
         learner = new_learner(options, prepared, rows, run.console, run.stop)
         run.restore(learner)
         refit(run, learner, rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
             raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
-        return learner.averaged.cpu()
+        return combine(learner.averaged.cpu(), linear_branch(prepared, rows), selected.calibration), selected
     except Diverged as error:
         warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
         run.state.refitted = False
-        return best_module(prepared, run)
+        return unchanged(selected)
     except Interrupted:
         run.state.stopped_because = INTERRUPTED
         if run.state.best:
-            return best_module(prepared, run)
+            return unchanged(settled(options, prepared, best_module(prepared, run), branch, run.console))
         scores = validate(learner.averaged, prepared.validation)  # before the first evaluation was due
         if math.isnan(scores["loss"]):
             raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
         run.state.scores.append({**scores, "train_loss": math.nan, "step": learner.step, "epoch": learner.epoch})
-        return learner.averaged.cpu()
+        return unchanged(settled(options, prepared, learner.averaged.cpu(), branch, run.console))
+
+
+def unchanged(selected: Selected) -> tuple[TextClassifier, Selected]:
+    """The selection as the result."""
+    return selected.module, selected
+
+
+def settled(
+    options: Options, prepared: Prepared, module: TextClassifier, branch: NgramBranch | None, console: Console
+) -> Selected:
+    """The model of a convolution and a branch that were trained on the training part."""
+    selected = settle(module, branch, prepared.validation, target_precision=options.target_precision)
+    if selected.decision.min_score == 1:
+        warn(
+            console,
+            f"--target-precision {options.target_precision}: no score reaches it on {len(prepared.validation):,} "
+            "validation texts, so the model abstains from every text: give a lower one, or more texts",
+        )
+    return selected
+
+
+def linear_branch(prepared: Prepared, rows: Dataset) -> NgramBranch | None:
+    """The branch over n-grams, fitted to rows; None where the config reads none."""
+    if not prepared.config.ngram_slots:
+        return None
+    return fit_branch(rows, prepared.config, class_weights=prepared.class_weights)
 
 
 def best_module(prepared: Prepared, run: Run) -> TextClassifier:
-    """The module of the best epoch."""
+    """The convolution of the best epoch."""
     module = TextClassifier(config=prepared.config)
     module.load_state_dict(run.store.tensors("best"))
     return module.eval()
 
 
-def finish(options: Options, prepared: Prepared, run: Run, module: TextClassifier, work: Path) -> None:
+def finish(
+    options: Options, prepared: Prepared, run: Run, module: TextClassifier, selected: Selected, work: Path
+) -> None:
     """Measure, save, publish, tell.
 
     Raises:
@@ -117,20 +155,26 @@ def finish(options: Options, prepared: Prepared, run: Run, module: TextClassifie
             f"interrupted: {options.output} still holds the model that was there; "
             "go on with --resume in place of --overwrite"
         )
-    selected = best_module(prepared, run) if run.state.best else module
-    part, confusion = "validation", report.validation_confusion(selected, prepared.validation)
+    part, tally = "validation", report.validation_tally(selected, prepared.validation)
     test, failure = None, None
     if options.test is not None and not interrupted:
         try:
             examples = read(options.test, options)
-            test, confusion = report.test_scores(module, prepared.tokenizer, examples)
+            test, tally = report.test_scores(module, prepared.tokenizer, selected.decision, examples)
             part = "test"
         except DataError as error:
             failure = error
-    metrics = report.metrics(prepared, run.state, module, test, seed=options.seed)
-    save_checkpoint(work, module=module, tokenizer=prepared.tokenizer, trained=report.trained(options), metrics=metrics)
+    metrics = report.metrics(prepared, run.state, module, selected, test, seed=options.seed)
+    save_checkpoint(
+        work,
+        module=module,
+        tokenizer=prepared.tokenizer,
+        decision=selected.decision,
+        trained=report.trained(options),
+        metrics=metrics,
+    )
     publish(options.output, keep_resume=interrupted)
-    report.print_last_screen(run.console, metrics, confusion, part, options.output)
+    report.print_last_screen(run.console, metrics, tally, part, options.output)
     if failure is not None:
         raise DataError(f"the model was saved in {options.output}, but not tested: {failure}")
 

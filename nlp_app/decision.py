@@ -1,0 +1,49 @@
+"""Decision: what is said of a text, given its probabilities; found on validation texts, kept beside the weights."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlp_app.errors import ConfigError
+
+HALF = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """From probabilities to labels."""
+
+    thresholds: tuple[float, ...] = ()
+    """(C,) where a text may have several labels: it is given those whose probability is this or more; none: HALF."""
+    min_score: float = 0.0
+    """A text whose best label has a lower probability is abstained from."""
+
+    def __post_init__(self) -> None:
+        for value in (*self.thresholds, self.min_score):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ConfigError(f"a threshold of the decision is {value!r}, but must be a number from 0 to 1")
+
+    def given(self, probabilities: Tensor) -> Tensor:
+        """Whether each label is given: (N, C) -> (N, C) bool."""
+        return probabilities >= (torch.tensor(self.thresholds) if self.thresholds else HALF)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self) | {"thresholds": list(self.thresholds)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, classes: int) -> "Decision":
+        """What to_json gave, for a model of so many classes.
+
+        Raises:
+            ConfigError: a key is unknown to this version, or a value breaks a rule.
+        """
+        if unknown := sorted(values.keys() - {field.name for field in fields(cls)}):
+            raise ConfigError(f"the decision has {', '.join(map(repr, unknown))}, unknown to this version: update it")
+        thresholds = values.get("thresholds", [])
+        if not isinstance(thresholds, list) or len(thresholds) not in (0, classes):
+            raise ConfigError(f"the decision's thresholds must be a list of {classes} numbers, one a label, or of none")
+        return cls(**{**values, "thresholds": tuple(thresholds)})

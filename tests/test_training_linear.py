@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from nlp_app.config import ModelConfig
+from nlp_app.encoding import encode
+from nlp_app.model import NgramBranch
+from nlp_app.ngrams import join
+from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
+from tests.test_training_data import examples
+from training import linear
+from training.batches import Dataset
+from training.combine import branch_logits
+from training.data import Labels
+from training.linear import fit_branch, plan
+
+TOKENIZER = make_tokenizer()
+
+
+def config(labels: tuple[str, ...] = LABELS, **values: object) -> ModelConfig:
+    settings: dict[str, object] = {"ngram_slots": 1 << 14, "ngram_orders": (2, 3), "max_length": 16}
+    return ModelConfig(labels=labels, vocab_size=TOKENIZER.vocab_size, **(settings | values))  # type: ignore[arg-type]
+
+
+def data(labels: list[Labels], of: ModelConfig, texts: list[str] = TEXTS) -> Dataset:
+    return Dataset.of(examples(labels, texts), tokenizer=TOKENIZER, config=of)
+
+
+def fit(rows: Dataset, of: ModelConfig, weights: torch.Tensor | None = None) -> NgramBranch:
+    return fit_branch(rows, of, class_weights=weights)
+
+
+@pytest.mark.parametrize("few", [16, 2], ids=["with ratios", "without"])
+def test_finds_the_classes_of_its_texts(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "FEW_CLASSES", few)
+    rows = data(list(ROW_LABELS), config())
+    logits = branch_logits(fit(rows, config()), rows)
+    assert logits.argmax(dim=1).tolist() == rows.targets.tolist()
+    assert logits.shape == (6, 3)
+
+
+def test_the_same_texts_give_the_same_weights() -> None:
+    rows = data(list(ROW_LABELS), config())
+    one, other = fit(rows, config()), fit(rows, config())
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_of_two_classes_each_has_half() -> None:
+    of = config(("cold", "hot"))
+    rows = data(["cold", "cold", "cold", "hot", "hot", "hot"], of)
+    logits = branch_logits(fit(rows, of), rows)
+    assert torch.allclose(logits[:, 0], -logits[:, 1], atol=1e-6)
+    assert logits.argmax(dim=1).tolist() == rows.targets.tolist()
+
+
+@pytest.mark.parametrize("few", [16, 2])
+def test_a_class_with_no_text_is_never_said(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "FEW_CLASSES", few)
+    of = config(("cold", "hot", "mild", "warm"))
+    rows = data(list(ROW_LABELS), of)
+    logits = branch_logits(fit(rows, of), rows)
+    assert logits[:, 2].tolist() == [-1.0] * 6
+    assert logits.argmax(dim=1).tolist() == rows.targets.tolist()
+
+
+def test_several_labels_each_have_a_machine() -> None:
+    of = config(multi_label=True)
+    labels: list[Labels] = [("cold",), ("cold", "warm"), ("warm",), (), ("hot",), ("hot", "cold")]
+    rows = data(labels, of)
+    logits = branch_logits(fit(rows, of), rows)
+    assert ((logits > 0) == rows.targets.bool()).all()
+
+
+def test_a_weight_moves_the_decision_to_its_class() -> None:
+    of = config(("cold", "hot"))
+    texts = ["ice snow", "ice snow", "ice snow", "ice snow"]
+    rows = data(["cold", "cold", "cold", "hot"], of, texts)
+    plain = branch_logits(fit(rows, of), rows)
+    weighted = branch_logits(fit(rows, of, torch.tensor([1.0, 9.0])), rows)
+    assert (plain.argmax(dim=1) == 0).all()
+    assert (weighted.argmax(dim=1) == 1).all()
+
+
+def test_unseen_n_grams_say_nothing() -> None:
+    rows = data(list(ROW_LABELS), config())
+    branch = fit(rows, config())
+    (unseen,) = encode(["qqq xxx"], tokenizer=TOKENIZER, config=config())
+    known = branch.rows[torch.from_numpy(unseen.ngrams.slots)]
+    assert (known == 0).any()
+    assert branch.weight[0].abs().max() == 0
+    assert branch.idf[0] == 0
+
+
+def test_weights_are_those_of_scikit_learns_tf_idf() -> None:
+    """Each half, words and characters, is its sublinear TF-IDF with Euclidean norm 1."""
+    rows = data(list(ROW_LABELS), config(), [f"{text} {text[:9]}" for text in TEXTS])
+    branch = fit(rows, config())
+    ngrams = join([text.ngrams for text in rows.encoded])
+    places, values = branch.weigh(ngrams)
+    starts = np.append(ngrams.offsets.numpy(), len(places))
+    halves = ngrams.slots.numpy() >= (1 << 13)
+    for half in (False, True):
+        ours = np.where(halves == half, values.numpy(), 0)
+        counts = np.where((halves == half) & (places.numpy() > 0), ngrams.counts.numpy(), 0)
+        shape = (len(rows), len(branch.idf))
+        found = scipy.sparse.csr_matrix((ours, places.numpy().copy(), starts), shape=shape).toarray()
+        seen = scipy.sparse.csr_matrix((counts, places.numpy().copy(), starts), shape=shape)
+        seen.eliminate_zeros()
+        expected = TfidfTransformer(sublinear_tf=True).fit_transform(seen).toarray()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_rows_stay_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = data(list(ROW_LABELS), config())
+    whole = len(fit(rows, config()).idf)
+    monkeypatch.setattr(linear, "WEIGHT_BYTES", 4 * 3 * 20)
+    branch = fit(rows, config())
+    assert len(branch.idf) == 20 < whole
+    assert branch.rows.max() == 19
+    frequent = branch.idf[1:].max()
+    assert frequent < np.log(7 / 2) + 1 + 1e-6, "the most frequent are kept: none of a single text"
+
+
+def test_what_is_read_follows_from_the_amount_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(TEXTS, "auto") == (1 << 20, (2, 3, 4, 5))
+    assert plan(TEXTS, "words") == (1 << 20, ())
+    assert plan(TEXTS, "none") == (0, ())
+    monkeypatch.setattr(linear, "CHARACTERS_TO_COUNT", 10)
+    assert plan(TEXTS, "auto") == (1 << 22, ())
+    assert plan(TEXTS, "all") == (1 << 22, (2, 3, 4, 5))

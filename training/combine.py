@@ -1,0 +1,104 @@
+"""The whole model: the convolution and the linear branch over n-grams, added by scales found on held-out texts.
+
+Each part is fitted alone. Trained together, the branch would fit the training texts at once and leave the convolution
+nothing to learn; added afterwards, each is right where the other is not (docs/decisions.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nlp_app.config import ModelConfig
+from nlp_app.decision import Decision
+from nlp_app.model import NgramBranch, TextClassifier
+from nlp_app.ngrams import join
+from nlp_app.scoring import score, to_probabilities
+from training.batches import Dataset
+from training.calibration import Calibration, calibrate
+from training.decide import decide
+from training.validate import tally_of, validate
+
+TEXTS_AT_ONCE = 1024
+PARTS = ("convolution alone", "n-grams alone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """The model of the selection: it has not seen the validation texts, by which the rest here was found."""
+
+    module: TextClassifier
+    calibration: Calibration
+    decision: Decision
+    scores: dict[str, float]
+    alone: dict[str, dict[str, float]]
+    """The scores of each part by itself, and of the most frequent label, beside which the whole is to be seen."""
+
+
+def settle(
+    module: TextClassifier, branch: NgramBranch | None, validation: Dataset, *, target_precision: float | None
+) -> Selected:
+    """Add the parts, and find what is said at which score.
+
+    Args:
+        module: the convolution alone, in eval mode.
+        branch: fitted to the same training texts; None where texts are read without n-grams.
+        validation: texts that neither was fitted to.
+        target_precision: of what is answered, where the model shall abstain from the rest.
+    """
+    parts = [score(module, validation.encoded)]
+    if branch is not None:
+        parts.append(branch_logits(branch, validation))
+    calibration = calibrate(parts, validation.targets)
+    whole = combine(module, branch, calibration)
+    probabilities = to_probabilities(calibration(parts), multi_label=module.config.multi_label)
+    decision = decide(probabilities, validation.targets, target_precision=target_precision)
+    return Selected(
+        module=whole,
+        calibration=calibration,
+        decision=decision,
+        scores=validate(whole, validation, decision=decision),
+        alone=_alone(module.config, parts, validation.targets),
+    )
+
+
+def _alone(config: ModelConfig, parts: Sequence[Tensor], targets: Tensor) -> dict[str, dict[str, float]]:
+    """The parts' scores, each calibrated by itself; (N, C) each."""
+    probabilities = {
+        name: to_probabilities(calibrate([part], targets)([part]), multi_label=config.multi_label)
+        for name, part in zip(PARTS, parts, strict=False)
+    }
+    if not config.multi_label:
+        most = torch.bincount(targets, minlength=config.num_classes).argmax()
+        probabilities["most frequent label"] = F.one_hot(most, config.num_classes).expand(len(targets), -1)
+    found = {}
+    for name, one in probabilities.items():
+        tally = tally_of(config, one, targets, decide(one, targets))
+        found[name] = {"accuracy": tally.accuracy, "macro_f1": tally.macro_f1, "micro_f1": tally.micro_f1}
+    return found
+
+
+def branch_logits(branch: NgramBranch, data: Dataset) -> Tensor:
+    """(N, C): what the branch alone says of texts."""
+    starts = range(0, len(data), TEXTS_AT_ONCE)
+    chunks = [join([text.ngrams for text in data.encoded[start : start + TEXTS_AT_ONCE]]) for start in starts]
+    with torch.inference_mode():
+        return torch.cat([branch(chunk) for chunk in chunks])
+
+
+def combine(module: TextClassifier, branch: NgramBranch | None, calibration: Calibration) -> TextClassifier:
+    """One module, in eval mode on the CPU, whose logits are the sum of both parts' logits times their scales.
+
+    The scales go into the last layer of each part, so nothing has to be known of them to serve the module.
+    """
+    whole = TextClassifier(config=replace(module.config, ngram_rows=0 if branch is None else len(branch.idf)))
+    tensors = {} if branch is None else {f"ngrams.{name}": tensor for name, tensor in branch.state_dict().items()}
+    whole.load_state_dict({**module.state_dict(), **tensors})
+    with torch.no_grad():
+        for part, scale in zip((whole.output, whole.ngrams), calibration.scales, strict=False):
+            for parameter in part.parameters() if part is not None else ():
+                parameter.mul_(scale)
+        whole.output.bias.add_(calibration.offset)
+    return whole.eval()
