@@ -15,7 +15,7 @@ import torch
 from nlp_app import parts
 from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
-from nlp_app.errors import CheckpointError
+from nlp_app.errors import CheckpointError, ConfigError
 from nlp_app.folder import MANIFEST, repair, write_file
 from nlp_app.golden import check_golden, make_golden
 from nlp_app.model import TextClassifier
@@ -115,7 +115,10 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
         raise CheckpointError(f"{folder / parts.TOKENIZER} has {sizes}: {parts.REMEDY}")
     module = _build(folder, config)
     state = parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], module.state_dict())
-    module.load_state_dict(state, strict=True, assign=True)
+    try:
+        module.load_state_dict(state, strict=True, assign=True)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / parts.MODEL} does not fit together: {error}; {parts.REMEDY}") from None
     module.eval()
     try:
         check_golden(module, tokenizer, parts.parse(folder / parts.GOLDEN, contents[parts.GOLDEN]))

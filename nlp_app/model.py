@@ -10,6 +10,7 @@ Padding never changes an answer: the statistics of BatchNorm, the output of ever
 see real tokens only. So a text gets the same logits alone as in any batch (pytorch#70529 is what happens otherwise).
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,18 +94,36 @@ class NgramBranch(nn.Module):
     """Linear over the TF-IDF of hashed n-grams: B texts with G n-grams in all -> (B, C).
 
     An n-gram that occurs n times weighs (1 + log n) * idf; the weights of a text's words, and those of its characters,
-    are divided by their Euclidean norm. Slots that no training text filled share row 0, which is zero.
+    are divided by their Euclidean norm. Slots that no training text filled share row 0, which is zero; the others have
+    their rows in ascending order, so that a bit each is all that is stored of them.
     """
 
-    rows: Tensor
+    seen: Tensor
+    """(slots / 8,) uint8, a bit a slot, the lowest first: whether the slot has a row of its own."""
     idf: Tensor
+    rows: Tensor
+    """(slots,) int32, what `seen` says: the row of each slot."""
 
     def __init__(self, *, slots: int, rows: int, classes: int) -> None:
         super().__init__()
-        self.register_buffer("rows", torch.zeros(slots, dtype=torch.int32))
+        self.register_buffer("seen", torch.zeros(slots // 8, dtype=torch.uint8))
         self.register_buffer("idf", torch.zeros(rows))
+        self.register_buffer("rows", torch.zeros(slots, dtype=torch.int32), persistent=False)
         self.weight = nn.Parameter(torch.zeros(rows, classes))
         self.bias = nn.Parameter(torch.zeros(classes))
+        self.register_load_state_dict_post_hook(lambda module, _: module.number_rows())
+
+    def number_rows(self) -> None:
+        """Make `rows` of `seen`.
+
+        Raises:
+            ConfigError: there are more or fewer slots seen than rows.
+        """
+        bits = np.unpackbits(self.seen.cpu().numpy(), bitorder="little")
+        if (count := int(bits.sum())) != len(self.idf) - 1:
+            raise ConfigError(f"{count:,} slots of n-grams are seen, but there are rows for {len(self.idf) - 1:,}")
+        rows = bits * np.cumsum(bits, dtype=np.int32)
+        self.rows = torch.from_numpy(rows).to(self.seen.device)
 
     def forward(self, ngrams: NgramBatch) -> Tensor:
         """(B, C): what the n-grams of each text add to its logits."""

@@ -101,5 +101,5 @@ def test_a_module_with_a_branch_must_be_given_n_grams(parts: tuple[TextClassifie
 def test_a_branch_of_other_sizes_does_not_fit(parts: tuple[TextClassifier, NgramBranch, Dataset]) -> None:
     module, branch, _ = parts
     other = TextClassifier(config=replace(module.config, ngram_slots=1 << 13))
-    with pytest.raises(RuntimeError, match=r"ngrams\.rows"):
+    with pytest.raises(ConfigError, match="0 slots of n-grams are seen, but there are rows for"):
         combine(other, branch, Calibration(scales=(1.0, 1.0)))

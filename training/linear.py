@@ -26,7 +26,7 @@ CHAR_ORDERS = (2, 3, 4, 5)
 CHARACTERS_TO_COUNT = 12_000_000
 """With more text than this, words alone score as well: n-grams of characters help where words are rarely seen."""
 FEW_SLOTS, MANY_SLOTS = 1 << 20, 1 << 22
-"""At 4 bytes each in the checkpoint; the larger number where more than CHARACTERS_TO_COUNT is read."""
+"""At a bit each in the checkpoint, 4 bytes in memory; the larger number where more than CHARACTERS_TO_COUNT is read."""
 WEIGHT_BYTES = 32_000_000
 """For the weights of the branch, at most, in the checkpoint and in memory."""
 MOST_ROWS = 1 << 20
@@ -60,7 +60,10 @@ def fit_branch(data: Dataset, config: ModelConfig, *, class_weights: torch.Tenso
     frequency = np.bincount(ngrams.slots.numpy(), minlength=config.ngram_slots)
     kept = _kept_slots(frequency, classes)
     branch = NgramBranch(slots=config.ngram_slots, rows=len(kept) + 1, classes=classes)
-    branch.rows[torch.from_numpy(kept)] = torch.arange(1, len(kept) + 1, dtype=torch.int32)
+    seen = np.zeros(config.ngram_slots, dtype=np.uint8)
+    seen[kept] = 1
+    branch.seen.copy_(torch.from_numpy(np.packbits(seen, bitorder="little")))
+    branch.number_rows()
     branch.idf[1:] = torch.from_numpy(np.log((1 + len(data)) / (1 + frequency[kept])) + 1)
     rows, values = branch.weigh(ngrams)
     starts = np.append(ngrams.offsets.numpy(), len(rows))
