@@ -484,7 +484,9 @@ def test_weights_that_are_no_numbers_after_the_refit_give_way_to_those_of_the_se
     assert told in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("where", ["torch.optim.AdamW.step", "training.validate.score", "training.sizes.backward_whole"])
+@pytest.mark.parametrize(
+    "where", ["torch.optim.AdamW.step", "training.validate.score", "training.sizes.backward_whole"]
+)
 def test_out_of_memory_outside_of_the_gradient_is_said(
     refused: Refused, output: Path, train_csv: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
