@@ -111,7 +111,7 @@ class NgramBranch(nn.Module):
         self.register_buffer("rows", torch.zeros(slots, dtype=torch.int32), persistent=False)
         self.weight = nn.Parameter(torch.zeros(rows, classes))
         self.bias = nn.Parameter(torch.zeros(classes))
-        self.register_load_state_dict_post_hook(lambda module, _: module.number_rows())
+        self.register_load_state_dict_post_hook(lambda module, _: module.number_rows())  # type: ignore[no-untyped-call]
 
     def number_rows(self) -> None:
         """Make `rows` of `seen`.
