@@ -10,11 +10,6 @@ from nlp_app.config import ModelConfig
 from nlp_app.ngrams import NONE, Ngrams, count_ngrams
 from nlp_app.tokenizer import CHARACTERS_PER_TOKEN, Tokenizer
 
-NGRAM_REACH = 4
-"""N-grams are taken of so many times the tokens that the convolution reads: they cost little."""
-TEXTS_PER_COUNT = 64
-"""Counted together: enough to hide the calls of the array library, few enough for the cache."""
-
 
 class Encoded(NamedTuple):
     """One text, not padded yet."""
@@ -33,21 +28,11 @@ def encode(texts: Sequence[str], *, tokenizer: Tokenizer, config: ModelConfig) -
         TokenizerError: a text is not a str, or holds a lone surrogate, which is no character.
     """
     length = config.max_length
+    tokens = tokenizer.encode(texts, max_length=length)
     if not config.ngram_slots:
-        return [Encoded(*tokens) for tokens in tokenizer.encode(texts, max_length=length)]
-    reach = length * NGRAM_REACH
-    encoded: list[Encoded] = []
-    for start in range(0, len(texts), TEXTS_PER_COUNT):
-        chunk = texts[start : start + TEXTS_PER_COUNT]
-        tokens = tokenizer.encode(chunk, max_length=reach)
-        counted = count_ngrams(
-            [text[: reach * CHARACTERS_PER_TOKEN] for text in chunk],
-            [ids for ids, _ in tokens],
-            num_slots=config.ngram_slots,
-            char_orders=config.ngram_orders,
-        )
-        encoded += [
-            Encoded(ids[:length], truncated or len(ids) > length, ngrams)
-            for (ids, truncated), ngrams in zip(tokens, counted, strict=True)
-        ]
-    return encoded
+        return [Encoded(*one) for one in tokens]
+    reach = length * CHARACTERS_PER_TOKEN
+    counted = count_ngrams(
+        [text[:reach] for text in texts], num_slots=config.ngram_slots, char_orders=config.ngram_orders
+    )
+    return [Encoded(*one, ngrams) for one, ngrams in zip(tokens, counted, strict=True)]

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from nlp_app.config import ModelConfig
 from nlp_app.errors import ConfigError
-from nlp_app.ngrams import NgramBatch
+from nlp_app.ngrams import SHAPES, NgramBatch
 from nlp_app.tokenizer import PAD_ID
 
 EMBEDDING_STD = 0.1
+SHAPES_LENGTH = 0.7
+"""Of the shapes in a text, where words and characters have 1 (docs/decisions.md)."""
 
 
 class ConvBlock(nn.Module):
@@ -93,9 +95,9 @@ def max_over_time(x: Tensor, mask: Tensor) -> Tensor:
 class NgramBranch(nn.Module):
     """Linear over the TF-IDF of hashed n-grams: B texts with G n-grams in all -> (B, C).
 
-    An n-gram that occurs n times weighs (1 + log n) * idf; the weights of a text's words, and those of its characters,
-    are divided by their Euclidean norm. Slots that no training text filled share row 0, which is zero; the others have
-    their rows in ascending order, so that a bit each is all that is stored of them.
+    An n-gram that occurs n times weighs (1 + log n) * idf; the weights of a text's words, those of its characters and
+    those of its shapes are each divided by their Euclidean norm. Slots that no training text filled share row 0, which
+    is zero; the others have their rows in ascending order, so that a bit each is all that is stored of them.
     """
 
     seen: Tensor
@@ -139,9 +141,12 @@ class NgramBranch(nn.Module):
         values = (1 + ngrams.counts.log()) * self.idf[rows]
         lengths = torch.diff(ngrams.offsets, append=ngrams.offsets.new_tensor([len(rows)]))
         texts = torch.arange(len(lengths), device=rows.device).repeat_interleave(lengths, output_size=len(rows))
-        parts = 2 * texts + (ngrams.slots >= len(self.rows) // 2)
-        squares = values.new_zeros(2 * len(lengths)).index_add_(0, parts, values.square())
-        return rows, values * squares.clamp_min(1e-12).rsqrt()[parts]
+        quarters = ngrams.slots.bitwise_right_shift(len(self.rows).bit_length() - 3)
+        parts = 4 * texts + quarters.clamp_min(1)  # words have two of them
+        squares = values.new_zeros(4 * len(lengths)).index_add_(0, parts, values.square())
+        scales = squares.clamp_min(1e-12).rsqrt()
+        scales[SHAPES::4] *= SHAPES_LENGTH
+        return rows, values * scales[parts]
 
 
 class TextClassifier(nn.Module):
@@ -172,6 +177,11 @@ class TextClassifier(nn.Module):
         )
         self._initialise()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.output.weight.device
+
     def forward(self, input_ids: Tensor, ngrams: NgramBatch | None = None) -> Tensor:
         """Score each class.
 
@@ -191,7 +201,11 @@ class TextClassifier(nn.Module):
 
     def logits(self, input_ids: Tensor, ngrams: NgramBatch | None = None) -> Tensor:
         """(B, T) -> (B, C) logits, whatever forward ends in: all that is served is a function of these."""
-        logits: Tensor = self.output(self.dropout(self.features(input_ids)))
+        return self.head(self.features(input_ids), ngrams)
+
+    def head(self, features: Tensor, ngrams: NgramBatch | None) -> Tensor:
+        """What is made of the features: (B, K*F) -> (B, C) logits."""
+        logits: Tensor = self.output(self.dropout(features))
         if self.ngrams is None:
             return logits
         if ngrams is None:

@@ -11,6 +11,7 @@ from nlp_app.checkpoint import Checkpoint, load_checkpoint
 from nlp_app.device import find_device
 from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError, TokenizerError
+from nlp_app.folded import fold
 from nlp_app.scoring import score, to_probabilities
 
 TEXTS_PER_CHUNK = 4096
@@ -59,6 +60,7 @@ class Predictor:
 
     def __init__(self, *, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
+        self._module = fold(checkpoint.module)
 
     @classmethod
     def load(cls, folder: Path | str, *, device: str = "cpu") -> Self:
@@ -100,7 +102,7 @@ class Predictor:
         return predictions
 
     def _predict_chunk(self, texts: Sequence[str], top_k: int) -> list[Prediction]:
-        module = self.checkpoint.module
+        module = self._module
         encoded = encode(texts, tokenizer=self.checkpoint.tokenizer, config=module.config)
         probabilities = to_probabilities(score(module, encoded), multi_label=module.config.multi_label)
         best = probabilities.topk(min(top_k, len(self.labels)), dim=1)

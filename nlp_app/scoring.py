@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nlp_app.encoding import Encoded
+from nlp_app.folded import FoldedClassifier
 from nlp_app.model import TextClassifier
 from nlp_app.ngrams import join
 from nlp_app.tokenizer import pad, padded_length
@@ -16,18 +17,18 @@ TOKENS_PER_BATCH = 8192
 """Padded tokens in one forward pass at most; with the default model about 35 MB of activations."""
 
 
-def score(module: TextClassifier, encoded: Sequence[Encoded]) -> Tensor:
+def score(module: TextClassifier | FoldedClassifier, encoded: Sequence[Encoded]) -> Tensor:
     """The logits of encoded texts; texts of like length share a batch.
 
     Args:
-        module: in eval mode.
+        module: in eval mode, folded or not.
         encoded: N texts, encoded with the module's tokenizer and config.
 
     Returns:
         (N, C) float32 on the CPU, in the order of the texts.
     """
     logits = torch.empty(len(encoded), module.config.num_classes)
-    device = module.output.weight.device
+    device = module.device
     with torch.inference_mode():
         for rows in _batches([len(text.input_ids) for text in encoded]):
             input_ids = torch.from_numpy(pad([encoded[row].input_ids for row in rows]))

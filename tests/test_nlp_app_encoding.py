@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_app.config import ModelConfig
-from nlp_app.encoding import NGRAM_REACH, TEXTS_PER_COUNT, encode
+from nlp_app.encoding import encode
 from nlp_app.errors import TokenizerError
+from nlp_app.ngrams import TEXTS_AT_ONCE
+from nlp_app.tokenizer import CHARACTERS_PER_TOKEN
 from tests.conftest import LABELS, TEXTS, make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -16,7 +18,7 @@ CONFIG = ModelConfig(
 )
 
 
-@given(st.lists(st.sampled_from([*TEXTS, "", "unknown words 123 🙂"]), min_size=1, max_size=2 * TEXTS_PER_COUNT))
+@given(st.lists(st.sampled_from([*TEXTS, "", "unknown words 123 🙂"]), min_size=1, max_size=2 * TEXTS_AT_ONCE))
 def test_a_text_is_encoded_alike_alone_and_beside_others(texts: list[str]) -> None:
     for text, together in zip(texts, encode(texts, tokenizer=TOKENIZER, config=CONFIG), strict=True):
         (alone,) = encode([text], tokenizer=TOKENIZER, config=CONFIG)
@@ -27,12 +29,13 @@ def test_a_text_is_encoded_alike_alone_and_beside_others(texts: list[str]) -> No
 
 
 def test_n_grams_reach_further_than_the_tokens() -> None:
-    short, long, longer = (" ".join(["snow"] * count) for count in (4, 4 * NGRAM_REACH, 4 * NGRAM_REACH + 9))
+    reach = CONFIG.max_length * CHARACTERS_PER_TOKEN // len("snow ")
+    short, long, longer = (" ".join(["snow"] * count) for count in (4, reach, reach + 9))
     encoded = encode([short, long, longer], tokenizer=TOKENIZER, config=CONFIG)
     assert [len(one.input_ids) for one in encoded] == [4, 4, 4]
     assert [one.truncated for one in encoded] == [False, True, True]
     words = [one.ngrams.counts[one.ngrams.slots < CONFIG.ngram_slots // 2].max() for one in encoded]
-    assert words == [4, 4 * NGRAM_REACH, 4 * NGRAM_REACH]
+    assert words == [4, reach, reach]
 
 
 def test_no_slots_no_n_grams() -> None:

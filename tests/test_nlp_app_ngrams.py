@@ -1,37 +1,49 @@
 """N-grams are what scikit-learn counts, whatever texts are counted beside them."""
 
 import unicodedata
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 
-from nlp_app.ngrams import Ngrams, clean, count_ngrams, join
+from nlp_app.characters import kinds, lower
+from nlp_app.ngrams import CHARACTERS, SHAPES, TEXTS_AT_ONCE, Ngrams, clean, count_ngrams, join, split_words
+from nlp_app.tokenizer import Tokenizer
 
-SLOTS = 1 << 20
+SLOTS = 1 << 21
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-IDS = st.lists(st.integers(1, 50), min_size=1, max_size=12)
+ORDERS = (2, 3, 4, 5)
 
 
-def ids(values: list[int]) -> NDArray[np.int32]:
-    return np.array(values, dtype=np.int32)
+def count(texts: list[str], orders: tuple[int, ...] = ORDERS, slots: int = SLOTS) -> list[Ngrams]:
+    return count_ngrams(texts, num_slots=slots, char_orders=orders)
 
 
-def count(texts: list[str], tokens: list[list[int]], orders: tuple[int, ...] = (2, 3, 4, 5)) -> list[Ngrams]:
-    return count_ngrams(texts, [ids(one) for one in tokens], num_slots=SLOTS, char_orders=orders)
+def part(found: Ngrams, first: int, after: int) -> list[float]:
+    """The counts in the quarters from first to after."""
+    quarters = found.slots // (SLOTS // 4)
+    return sorted(found.counts[(first <= quarters) & (quarters < after)].tolist())
 
 
-@given(st.lists(st.tuples(TEXT, IDS), min_size=1, max_size=6))
-def test_a_text_has_the_same_n_grams_alone_as_beside_others(rows: list[tuple[str, list[int]]]) -> None:
-    texts, tokens = map(list, zip(*rows, strict=True))
-    for together, text, one in zip(count(texts, tokens), texts, tokens, strict=True):
-        (alone,) = count([text], [one])
+@given(st.lists(TEXT, min_size=1, max_size=6), st.sampled_from([1 << 10, SLOTS, 1 << 24]))
+def test_a_text_has_the_same_n_grams_alone_as_beside_others(texts: list[str], slots: int) -> None:
+    for together, text in zip(count(texts, slots=slots), texts, strict=True):
+        (alone,) = count([text], slots=slots)
         assert together.slots.tolist() == alone.slots.tolist()
         assert together.counts.tolist() == alone.counts.tolist()
         assert (np.diff(alone.slots) > 0).all()
+        assert alone.slots[0] >= 0
+        assert alone.slots[-1] < slots
+
+
+def test_many_texts_keep_their_order() -> None:
+    texts = [f"number {number}" for number in range(2 * TEXTS_AT_ONCE + 3)]
+    for together, text in zip(count(texts), texts, strict=True):
+        assert together.slots.tolist() == count([text])[0].slots.tolist()
 
 
 @given(st.lists(st.text(st.sampled_from("abcdeäß木"), min_size=3, max_size=9), min_size=1, max_size=6))
@@ -40,34 +52,76 @@ def test_characters_are_those_of_char_wb(words: list[str]) -> None:
     text = " ".join(words)
     vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=(2, 5))
     expected = vectorizer.fit_transform([clean(text)]).toarray()[0]
-    found = count([text], [[1]])[0]
-    characters = found.counts[found.slots >= SLOTS // 2]
-    assert sorted(characters.tolist()) == sorted(expected.tolist())
+    assert part(count([text])[0], CHARACTERS, SHAPES) == sorted(expected.tolist())
 
 
-def test_words_are_counted_alone_in_pairs_and_in_pairs_with_one_between() -> None:
-    (found,) = count(["x"], [[7, 8, 7]], orders=())
-    # 7 twice, 8; (start 7) (7 8) (8 7) (7 end); (start _ 8) (7 _ 7) (8 _ end)
-    assert sorted(found.counts.tolist()) == [1] * 8 + [2]
-    (other,) = count(["x"], [[8, 7, 7]], orders=())
-    assert set(found.slots) != set(other.slots), "the order of words tells"
-    assert (found.slots < SLOTS // 2).all()
+def split(text: str) -> list[str]:
+    """What the tokenizer takes for words."""
+    tokenizer = Tokenizer.train([text], kind="words", vocab_size=1000, min_frequency=1)
+    return [tokenizer.token(index) for index in tokenizer.encode([text], max_length=1000)[0].input_ids]
+
+
+SPACED, UNSPACED = (st.text(st.sampled_from(letters), max_size=9) for letters in ("abÄß1_é,.!😀", "木水ไ"))
+
+
+@given(st.lists(SPACED | UNSPACED, max_size=6).map(" ".join).filter(str.strip))
+def test_words_are_the_tokenizers_alone_in_pairs_and_in_pairs_with_one_between(text: str) -> None:
+    words = ["^", *split(text), "$"]
+    expected = [*Counter(words[1:-1]).values()]
+    expected += Counter(pairwise(words)).values()
+    expected += Counter(zip(words, words[2:], strict=False)).values()
+    assert part(count([text], orders=())[0], 0, CHARACTERS) == sorted(expected)
+
+
+def test_the_order_of_words_tells() -> None:
+    found = [set(one.slots.tolist()) for one in count(["a b a", "b a a"], orders=())]
+    assert found[0] != found[1]
+
+
+def shapes_of(text: str) -> list[int]:
+    codes = np.array([ord(character) for character in f" {text} "], dtype=np.uint32)
+    words = split_words(lower(codes), kinds(codes), np.array([len(codes)]))
+    return [int(shape) for shape in words.shapes]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("who is Ann", "who is ANN", False),
+        ("who is Ann", "who is ann", False),
+        ("in 1999", "in 1875", True),
+        ("in 1999", "in 99", False),
+        ("in x1", "in y2", True),
+        ("is Bob", "is Rob", True),
+        ("is,", "is;", False),
+    ],
+)
+def test_shapes_tell_capitals_and_numbers(one: str, other: str, alike: bool) -> None:
+    first, second = map(shapes_of, (one, other))
+    assert first[:-2] == second[:-2]
+    assert (first[-2] == second[-2]) == alike
+
+
+def test_case_is_no_matter_to_words_and_characters() -> None:
+    small, large = count(["ein schönes haus", "Ein SCHÖNES Haus"])
+    shapes = SLOTS // 4 * SHAPES
+    assert small.slots[small.slots < shapes].tolist() == large.slots[large.slots < shapes].tolist()
+    assert small.slots.tolist() != large.slots.tolist()
 
 
 def test_no_orders_count_no_characters() -> None:
-    (found,) = count(["some text"], [[5]], orders=())
-    assert (found.slots < SLOTS // 2).all()
-    (found,) = count(["some text"], [[5]], orders=(3,))
-    assert (found.slots >= SLOTS // 2).sum() == len({" so", "som", "ome", "me ", " te", "tex", "ext", "xt "})
+    assert part(count(["some text"], orders=())[0], CHARACTERS, SHAPES) == []
+    found = part(count(["some text"], orders=(3,))[0], CHARACTERS, SHAPES)
+    assert len(found) == len({" so", "som", "ome", "me ", " te", "tex", "ext", "xt "})
 
 
 @pytest.mark.parametrize("text", ["ＡＢＣ  déjà\tVu", "ﬁne", "x\u00a0y", "  "])
 def test_text_is_normalised_as_the_tokenizer_does(text: str) -> None:
-    assert clean(text) == " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    assert clean(text).lower() == " ".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
 def test_texts_join_into_a_batch() -> None:
-    parts = count(["ab", "", "cd ef"], [[3], [1], [4, 5]])
+    parts = count(["ab", "", "cd ef"])
     batch = join(parts)
     assert batch.offsets.tolist() == [0, len(parts[0].slots), len(parts[0].slots) + len(parts[1].slots)]
     assert batch.slots.tolist() == [slot for part in parts for slot in part.slots.tolist()]
@@ -76,7 +130,8 @@ def test_texts_join_into_a_batch() -> None:
 def test_few_of_many_n_grams_share_a_slot() -> None:
     """A good hash spreads them as chance would: of n in m slots about n^2 / 2m share one."""
     texts = [f"word{number}" for number in range(2000)]
-    slots = np.unique(np.concatenate([one.slots for one in count(texts, [[number + 2] for number in range(2000)])]))
+    slots = np.unique(np.concatenate([one.slots for one in count(texts)]))
+    slots = slots[slots < SLOTS // 4 * SHAPES]
     analyzer = CountVectorizer(analyzer="char_wb", ngram_range=(2, 5)).build_analyzer()
     characters = len({gram for text in texts for gram in analyzer(text)})
     words = 2000 * 3 + 1  # each, and with the start and the end; the start and the end with it between

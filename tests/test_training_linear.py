@@ -6,8 +6,8 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from nlp_app.config import ModelConfig
 from nlp_app.encoding import encode
-from nlp_app.model import NgramBranch
-from nlp_app.ngrams import join
+from nlp_app.model import SHAPES_LENGTH, NgramBranch
+from nlp_app.ngrams import CHARACTERS, SHAPES, join
 from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
 from tests.test_training_data import examples
 from training import linear
@@ -95,22 +95,24 @@ def test_unseen_n_grams_say_nothing() -> None:
 
 
 def test_weights_are_those_of_scikit_learns_tf_idf() -> None:
-    """Each half, words and characters, is its sublinear TF-IDF with Euclidean norm 1."""
+    """Each part - words, characters, shapes - is its sublinear TF-IDF with a Euclidean norm of its own."""
     rows = data(list(ROW_LABELS), config(), [f"{text} {text[:9]}" for text in TEXTS])
     branch = fit(rows, config())
     ngrams = join([text.ngrams for text in rows.encoded])
     places, values = branch.weigh(ngrams)
     starts = np.append(ngrams.offsets.numpy(), len(places))
-    halves = ngrams.slots.numpy() >= (1 << 13)
-    for half in (False, True):
-        ours = np.where(halves == half, values.numpy(), 0)
-        counts = np.where((halves == half) & (places.numpy() > 0), ngrams.counts.numpy(), 0)
+    quarters = ngrams.slots.numpy() >> 12
+    for part, norm in (((0, 1), 1), ((CHARACTERS,), 1), ((SHAPES,), SHAPES_LENGTH)):
+        inside = np.isin(quarters, part)
+        ours = np.where(inside, values.numpy(), 0)
+        counts = np.where(inside & (places.numpy() > 0), ngrams.counts.numpy(), 0)
         shape = (len(rows), len(branch.idf))
         found = scipy.sparse.csr_matrix((ours, places.numpy().copy(), starts), shape=shape).toarray()
         seen = scipy.sparse.csr_matrix((counts, places.numpy().copy(), starts), shape=shape)
         seen.eliminate_zeros()
         expected = TfidfTransformer(sublinear_tf=True).fit_transform(seen).toarray()
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert expected.any()
+        np.testing.assert_allclose(found, norm * expected, atol=1e-5)
 
 
 def test_rows_stay_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +127,9 @@ def test_rows_stay_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_read_follows_from_the_amount_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan(TEXTS, "auto") == (1 << 20, (2, 3, 4, 5))
-    assert plan(TEXTS, "words") == (1 << 20, ())
+    assert plan(TEXTS, "auto") == (1 << 21, (2, 3, 4, 5))
+    assert plan(TEXTS, "words") == (1 << 21, ())
     assert plan(TEXTS, "none") == (0, ())
     monkeypatch.setattr(linear, "CHARACTERS_TO_COUNT", 10)
-    assert plan(TEXTS, "auto") == (1 << 22, ())
-    assert plan(TEXTS, "all") == (1 << 22, (2, 3, 4, 5))
+    assert plan(TEXTS, "auto") == (1 << 23, ())
+    assert plan(TEXTS, "all") == (1 << 23, (2, 3, 4, 5))

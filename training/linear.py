@@ -25,7 +25,7 @@ KINDS = ("auto", "words", "all", "none")
 CHAR_ORDERS = (2, 3, 4, 5)
 CHARACTERS_TO_COUNT = 12_000_000
 """With more text than this, words alone score as well: n-grams of characters help where words are rarely seen."""
-FEW_SLOTS, MANY_SLOTS = 1 << 20, 1 << 22
+FEW_SLOTS, MANY_SLOTS = 1 << 21, 1 << 23
 """At a bit each in the checkpoint, 4 bytes in memory; the larger number where more than CHARACTERS_TO_COUNT is read."""
 WEIGHT_BYTES = 32_000_000
 """For the weights of the branch, at most, in the checkpoint and in memory."""
@@ -77,7 +77,7 @@ def fit_branch(data: Dataset, config: ModelConfig, *, class_weights: torch.Tenso
 
 
 def _kept_slots(frequency: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Every word or pair seen, and every run of characters seen in two texts: the most frequent, up to the limit."""
+    """Every word or pair seen, and of characters and shapes what two texts have: the most frequent, up to the limit."""
     least = np.ones(len(frequency), dtype=np.int64)
     least[len(least) // 2 :] = 2
     kept = np.flatnonzero(frequency >= least)

@@ -19,6 +19,7 @@ from rich.table import Table
 from nlp_app import __version__
 from nlp_app.decision import Decision
 from nlp_app.encoding import encode
+from nlp_app.folded import fold
 from nlp_app.model import TextClassifier
 from nlp_app.scoring import score, to_probabilities
 from nlp_app.tokenizer import Tokenizer
@@ -44,7 +45,7 @@ def test_scores(
     labels, config = module.config.labels, module.config
     check_kind(examples, multi_label=config.multi_label)
     started = time.perf_counter()
-    logits = score(module, encode(examples.texts, tokenizer=tokenizer, config=config))
+    logits = score(fold(module), encode(examples.texts, tokenizer=tokenizer, config=config))
     probabilities = to_probabilities(logits, multi_label=config.multi_label)
     seconds = time.perf_counter() - started
     known = sorted({*labels, *examples.label_counts})
