@@ -32,10 +32,9 @@ def encode(texts: Sequence[str], *, tokenizer: Tokenizer, config: ModelConfig) -
     Raises:
         TokenizerError: a text is not a str, or holds a lone surrogate, which is no character.
     """
-    length = config.max_length
+    length, reach = config.max_length, reach_of(config)
     if not config.ngram_slots:
         return [Encoded(*tokens) for tokens in tokenizer.encode(texts, max_length=length)]
-    reach = length * NGRAM_REACH
     encoded: list[Encoded] = []
     for start in range(0, len(texts), TEXTS_PER_COUNT):
         chunk = texts[start : start + TEXTS_PER_COUNT]
@@ -51,3 +50,8 @@ def encode(texts: Sequence[str], *, tokenizer: Tokenizer, config: ModelConfig) -
             for (ids, truncated), ngrams in zip(tokens, counted, strict=True)
         ]
     return encoded
+
+
+def reach_of(config: ModelConfig) -> int:
+    """Tokens of a text that are read by any part of a model."""
+    return config.max_length * (NGRAM_REACH if config.ngram_slots else 1)

@@ -36,6 +36,15 @@ class Ngrams(NamedTuple):
 NONE = Ngrams(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
 
+class Places(NamedTuple):
+    """Where the N n-grams of one kind stand in a text, each as often as it occurs."""
+
+    slots: NDArray[np.int64]
+    """(N,) in the order of the text."""
+    units: NDArray[np.int64]
+    """(N, W) the numbers of the tokens, or of the characters of clean(text), that each is made of; -1: none."""
+
+
 class NgramBatch(NamedTuple):
     """The n-grams of B texts, one after the other."""
 
@@ -75,6 +84,33 @@ def count_ngrams(
     starts = np.searchsorted(keys, np.arange(1, len(texts)) << 32)
     distinct = (keys & 0xFFFFFFFF).astype(np.int32)
     return [Ngrams(*both) for both in zip(np.split(distinct, starts), np.split(counts, starts), strict=True)]
+
+
+def place_ngrams(
+    text: str, tokens: NDArray[np.int32], *, num_slots: int, char_orders: Sequence[int]
+) -> tuple[list[Places], list[Places]]:
+    """Find where the n-grams that count_ngrams counts in a text stand: those of words, and those of characters."""
+    bits = num_slots.bit_length() - 2
+    stream = np.pad(tokens, 1).astype(np.uint32)
+    units = np.pad(np.arange(len(tokens)), 1, constant_values=-1)
+    of_words = [Places(_slots(stream[1:-1], 1, bits), units[1:-1, None])]
+    for apart in (1, 2):
+        slots = _slots(stream[:-apart] * STEP + stream[apart:], 1 + apart, bits)
+        of_words.append(Places(slots, np.stack([units[:-apart], units[apart:]], axis=1)))
+    return of_words, _places_of_characters(text, char_orders, bits)
+
+
+def _places_of_characters(text: str, orders: Sequence[int], bits: int) -> list[Places]:
+    stream = np.frombuffer(f" {clean(text)} ".encode("utf-32-le"), dtype=np.uint32)
+    units = np.where(stream == SPACE, -1, np.arange(-1, len(stream) - 1))
+    hashed, found = stream, []
+    for order in range(2, max(orders, default=0) + 1):
+        hashed = hashed[:-1] * STEP + stream[order - 1 :]
+        covered = units[np.arange(len(hashed))[:, None] + np.arange(order)]
+        whole = (covered[:, 1:-1] >= 0).all(axis=1) & (covered >= 0).any(axis=1)
+        if order in orders:
+            found.append(Places(_slots(hashed, 8 + order, bits)[whole] + (1 << bits), covered[whole]))
+    return found
 
 
 def join(ngrams: Sequence[Ngrams]) -> NgramBatch:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 
-from nlp_app.ngrams import Ngrams, clean, count_ngrams, join
+from nlp_app.ngrams import Ngrams, clean, count_ngrams, join, place_ngrams
 
 SLOTS = 1 << 20
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -43,6 +43,27 @@ def test_characters_are_those_of_char_wb(words: list[str]) -> None:
     found = count([text], [[1]])[0]
     characters = found.counts[found.slots >= SLOTS // 2]
     assert sorted(characters.tolist()) == sorted(expected.tolist())
+
+
+@given(TEXT, IDS, st.sampled_from([(), (2, 3, 4, 5), (3, 4), (2,), (7,)]))
+def test_the_n_grams_that_are_placed_are_those_that_are_counted(
+    text: str, tokens: list[int], orders: tuple[int, ...]
+) -> None:
+    (counted,) = count([text], [tokens], orders)
+    words, characters = place_ngrams(text, ids(tokens), num_slots=SLOTS, char_orders=orders)
+    slots, counts = np.unique(np.concatenate([slots for slots, _ in (*words, *characters)]), return_counts=True)
+    assert (slots.tolist(), counts.tolist()) == (counted.slots.tolist(), counted.counts.tolist())
+
+
+def test_a_placed_n_gram_names_its_tokens_or_its_characters() -> None:
+    words, characters = place_ngrams("Ab  c", ids([7, 8, 9]), num_slots=SLOTS, char_orders=(2, 3))
+    assert [units.tolist() for _, units in words] == [
+        [[0], [1], [2]],
+        [[-1, 0], [0, 1], [1, 2], [2, -1]],
+        [[-1, 1], [0, 2], [1, -1]],
+    ]
+    shown = [["".join("_ab c"[unit + 1] for unit in row) for row in units] for _, units in characters]
+    assert shown == [["_a", "ab", "b_", "_c", "c_"], ["_ab", "ab_", "_c_"]], "a space, -1, is no unit"
 
 
 def test_words_are_counted_alone_in_pairs_and_in_pairs_with_one_between() -> None:
