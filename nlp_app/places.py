@@ -1,7 +1,7 @@
 """Where in a text the tokens and the characters stand that a model reads, so that a page can mark them."""
 
 import unicodedata
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -46,7 +46,8 @@ def cut(text: str, offsets: Sequence[tuple[int, int]]) -> Pieces:
     for start, end in offsets:
         start += len(text[start:end]) - len(text[start:end].lstrip())  # a subword's mark stands for the space before it
         if start < end:
-            end = borders[bisect_left(borders, end)]  # a token ends before the accents that stand apart
+            # A token may begin or end inside a group: before the accents that stand apart from their letter.
+            start, end = borders[bisect_right(borders, start) - 1], borders[bisect_left(borders, end)]
             if spans and start < spans[-1][1]:
                 start, end = spans[-1][0], max(end, spans.pop()[1])
             spans.append((start, end))

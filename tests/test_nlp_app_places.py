@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nlp_app.ngrams import clean
@@ -22,6 +22,7 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
 
+@example("a\u0327\u0301")  # the accent joins the letter across the cedilla, which does not
 @given(ANY_TEXT)
 def test_groups_are_normalised_by_themselves(text: str) -> None:
     starts = group_starts(text)
@@ -47,6 +48,7 @@ def test_every_clean_character_comes_from_its_place(text: str) -> None:
         ("e\u0301te\u0301 x", ["e\u0301te\u0301", "x"]),
         ("ﬁne ½ ㌀ ok", ["ﬁne", "½", "㌀", "ok"]),
         ("\tsnow\n  fall ", ["snow", "fall"]),
+        ("ก้ x", ["ก้", "x"]),  # two tokens, letter and tone, that are one character to a reader
         ("中文🙂", ["中", "文", "🙂"]),
         ("  ", []),
     ],
@@ -77,6 +79,17 @@ def test_pieces_do_not_overlap_and_every_token_has_one(text: str, kind: str) -> 
         assert sorted(set(pieces.of_tokens.tolist())) == list(range(len(pieces.spans)))
     else:
         assert set(pieces.of_tokens.tolist()) <= {NOWHERE}
+
+
+@example("a\u00a8\u05b0\u0301", "words")  # a token begins among the accents of a spacing one
+@example(" \u0308", "words")  # an accent on a space: they stay two
+@given(ANY_TEXT, st.sampled_from(["words", "subwords"]))
+def test_every_clean_character_but_a_space_lies_in_a_piece(text: str, kind: str) -> None:
+    pieces = cut(text, TOKENIZERS[kind].offsets(text))
+    of_characters = pieces.of_characters(clean_places(text))
+    inside = [number for number, character in zip(of_characters, clean(text), strict=True) if character != " "]
+    assert NOWHERE not in inside
+    assert set(inside) == set(range(len(pieces.spans)))
 
 
 def test_a_place_between_pieces_is_nowhere() -> None:
