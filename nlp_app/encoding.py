@@ -31,8 +31,13 @@ def encode(texts: Sequence[str], *, tokenizer: Tokenizer, config: ModelConfig) -
     tokens = tokenizer.encode(texts, max_length=length)
     if not config.ngram_slots:
         return [Encoded(*one) for one in tokens]
-    reach = length * CHARACTERS_PER_TOKEN
+    reach = reach_of(config)
     counted = count_ngrams(
         [text[:reach] for text in texts], num_slots=config.ngram_slots, char_orders=config.ngram_orders
     )
     return [Encoded(*one, ngrams) for one, ngrams in zip(tokens, counted, strict=True)]
+
+
+def reach_of(config: ModelConfig) -> int:
+    """Characters of a text that are read by any part of a model."""
+    return config.max_length * CHARACTERS_PER_TOKEN

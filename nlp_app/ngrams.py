@@ -42,6 +42,24 @@ class Ngrams(NamedTuple):
 NONE = Ngrams(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
 
+class Places(NamedTuple):
+    """Where the N n-grams of one kind stand in a text, each as often as it occurs."""
+
+    slots: Hashes
+    """(N,) in the order of the text."""
+    units: NDArray[np.int64]
+    """(N, W) the numbers of the words, or of the characters of clean(text), that each is made of; -1: none."""
+
+
+class Placed(NamedTuple):
+    """The n-grams of a text where they stand."""
+
+    of_words: list[Places]
+    of_characters: list[Places]
+    spans: NDArray[np.int64]
+    """(W, 2) the first character of each word in clean(text), and the one after its last."""
+
+
 class NgramBatch(NamedTuple):
     """The n-grams of B texts, one after the other."""
 
@@ -66,6 +84,8 @@ class Found(NamedTuple):
     """(M,) the character, or the word, that each begins at."""
     keep: NDArray[np.bool_]
     """(M,) False where it would reach over the end of a word or a text."""
+    covers: Sequence[int]
+    """The characters, or the words, that it is made of, counted from the one that it begins at."""
 
 
 class Words(NamedTuple):
@@ -93,6 +113,19 @@ def count_ngrams(texts: Sequence[str], *, num_slots: int, char_orders: Sequence[
     return counted
 
 
+def place_ngrams(text: str, *, num_slots: int, char_orders: Sequence[int]) -> Placed:
+    """Find where the n-grams that count_ngrams counts in a text stand."""
+    bits = num_slots.bit_length() - 1
+    lowered, kind = _read(f" {clean(text)} ")
+    starts, stops = word_spans(kind)
+    words = split_words(lowered, kind, np.array([len(kind)]))
+    numbers = np.pad(np.arange(len(starts)), 1, constant_values=-1)
+    of_words = [_placed(one, numbers) for one in word_ngrams(words, bits)]
+    numbers = np.where(kind == SPACE, -1, np.arange(len(kind)) - 1)
+    found = character_ngrams(lowered, kind != SPACE, char_orders, bits) if char_orders else []
+    return Placed(of_words, [_placed(one, numbers) for one in found], np.stack([starts, stops], axis=1) - 1)
+
+
 def join(ngrams: Sequence[Ngrams]) -> NgramBatch:
     """Texts into a batch."""
     ends = np.cumsum([len(text.slots) for text in ngrams])
@@ -110,10 +143,9 @@ def clean(text: str) -> str:
 
 def _count(texts: Sequence[str], bits: int, char_orders: Sequence[int]) -> list[Ngrams]:
     padded = [f" {clean(text)} " for text in texts]
-    codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype=np.uint32)
+    lowered, kind = _read("".join(padded))
     ends = np.cumsum([len(text) for text in padded])
     owners = np.repeat(np.arange(len(texts), dtype=np.uint32), [len(text) for text in padded])
-    lowered, kind = lower(codes), kinds(codes)
     words = split_words(lowered, kind, ends)
     found = [(words.owners.astype(np.uint32), one) for one in word_ngrams(words, bits)]
     if char_orders:
@@ -128,6 +160,18 @@ def _count(texts: Sequence[str], bits: int, char_orders: Sequence[int]) -> list[
     return [Ngrams(*both) for both in zip(np.split(slots, starts), np.split(counts, starts), strict=True)]
 
 
+def _read(text: str) -> tuple[Hashes, NDArray[np.uint8]]:
+    """The characters of a text in lower case, and their kinds."""
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    return lower(codes), kinds(codes)
+
+
+def _placed(found: Found, numbers: NDArray[np.int64]) -> Places:
+    """By the numbers of the units."""
+    at = found.at[found.keep]
+    return Places(found.slots[found.keep], numbers[at[:, None] + np.array(found.covers)])
+
+
 def split_words(codes: Hashes, kind: NDArray[np.uint8], ends: NDArray[np.int64]) -> Words:
     """Find the words of texts: runs of letters and digits, symbols, and letters of scripts without spaces.
 
@@ -136,10 +180,7 @@ def split_words(codes: Hashes, kind: NDArray[np.uint8], ends: NDArray[np.int64])
         kind: (N,) their kinds.
         ends: (B,) where each text ends.
     """
-    inside = kind >= LETTER
-    single = (kind == SYMBOL) | (kind == ALONE)
-    starts = np.flatnonzero(single[1:] | (inside[1:] & ~inside[:-1])) + 1
-    stops = np.flatnonzero(single[:-1] | (inside[:-1] & ~inside[1:])) + 1
+    starts, stops = word_spans(kind)
     owners = np.searchsorted(ends, starts, side="right")
     places = np.arange(len(starts)) + 2 * owners + 1
     both = np.full((2, len(starts) + 2 * len(ends)), EDGE)
@@ -148,19 +189,27 @@ def split_words(codes: Hashes, kind: NDArray[np.uint8], ends: NDArray[np.int64])
     return Words(both[0], both[1], np.repeat(np.arange(len(ends)), np.bincount(owners, minlength=len(ends)) + 2))
 
 
+def word_spans(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first character of each word and the one after its last; the first and the last character are spaces."""
+    inside = kind >= LETTER
+    single = (kind == SYMBOL) | (kind == ALONE)
+    starts = np.flatnonzero(single[1:] | (inside[1:] & ~inside[:-1])) + 1
+    stops = np.flatnonzero(single[:-1] | (inside[:-1] & ~inside[1:])) + 1
+    return starts, stops
+
+
 def word_ngrams(words: Words, bits: int) -> list[Found]:
     """Words, pairs of neighbours, pairs with one word between; then words and neighbours with a shape."""
     hashes, shapes, owners = words
-    at = np.arange(len(hashes))
-    everywhere = np.ones(len(hashes), dtype=bool)
-    found = [Found(_slots(hashes, 1, WORDS, bits), at, hashes != EDGE)]
+    at, no_edge = np.arange(len(hashes)), hashes != EDGE
+    found = [Found(_slots(hashes, 1, WORDS, bits), at, no_edge, (0,))]
     for apart in (1, 2):
-        pairs = hashes[:-apart] * STEP + hashes[apart:]
-        found.append(Found(_slots(pairs, 1 + apart, WORDS, bits), at[:-apart], owners[:-apart] == owners[apart:]))
+        pairs, same = hashes[:-apart] * STEP + hashes[apart:], owners[:-apart] == owners[apart:]
+        found.append(Found(_slots(pairs, 1 + apart, WORDS, bits), at[:-apart], same, (0, apart)))
     same = found[1].keep
-    found.append(Found(_slots(hashes * STEP + shapes, 4, SHAPES, bits), at, everywhere))
-    found.append(Found(_slots(hashes[:-1] * STEP + shapes[1:], 5, SHAPES, bits), at[:-1], same))
-    found.append(Found(_slots(hashes[1:] * STEP + shapes[:-1], 6, SHAPES, bits), at[:-1], same))
+    found.append(Found(_slots(hashes * STEP + shapes, 4, SHAPES, bits), at, no_edge, (0,)))
+    found.append(Found(_slots(hashes[:-1] * STEP + shapes[1:], 5, SHAPES, bits), at[:-1], same, (0, 1)))
+    found.append(Found(_slots(hashes[1:] * STEP + shapes[:-1], 6, SHAPES, bits), at[:-1], same, (0, 1)))
     return found
 
 
@@ -180,7 +229,7 @@ def character_ngrams(codes: Hashes, inside: NDArray[np.bool_], char_orders: Sequ
         # A space may open or close the run: with the next character, the one that closed it would be inside.
         whole = whole[:-1] & (inside[order - 2 : -1] if order > 2 else inside[:-1] | inside[1:])
         if order >= min(char_orders):
-            found.append(Found(_slots(hashed, 8 + order, CHARACTERS, bits), at[: len(hashed)], whole))
+            found.append(Found(_slots(hashed, 8 + order, CHARACTERS, bits), at[: len(hashed)], whole, range(order)))
     return found
 
 

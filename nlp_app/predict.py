@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("file", metavar="FILE|-", help="file of texts, or - for a text a line on standard input")
     parser.add_argument("--text-column", action="append", help="column with the text (default: text)")
     parser.add_argument("--top-k", type=int, default=1, help="labels in `scores` (default: 1)")
+    parser.add_argument("--explain", action="store_true", help="add what each token of the text adds to its label")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     options = parser.parse_args()
     if options.top_k < 1:
@@ -34,14 +35,14 @@ def main() -> int:
         texts = read_lines(sys.stdin.buffer, Path("standard input"))
     else:
         texts = read_texts(Path(options.file), options.text_column or ["text"])
-    label(predictor, texts, options.top_k)
+    label(predictor, texts, options.top_k, explain=options.explain)
     return 0
 
 
-def label(predictor: Predictor, texts: Iterator[str], top_k: int) -> None:
+def label(predictor: Predictor, texts: Iterator[str], top_k: int, *, explain: bool) -> None:
     """Write the text and its prediction for each text, in order."""
     while chunk := list(islice(texts, TEXTS_PER_CHUNK)):
-        for text, prediction in zip(chunk, predictor.predict(chunk, top_k), strict=True):
+        for text, prediction in zip(chunk, predictor.predict(chunk, top_k, explain=explain), strict=True):
             line = json.dumps({"text": text, **prediction.to_json()}, ensure_ascii=False)
             sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()

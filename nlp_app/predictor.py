@@ -1,7 +1,7 @@
 """Predictor: texts in, labels with probabilities out; the one way to ask a checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from nlp_app.checkpoint import Checkpoint, load_checkpoint
 from nlp_app.device import find_device
-from nlp_app.encoding import encode
+from nlp_app.encoding import Encoded, encode
 from nlp_app.errors import ConfigError, TokenizerError
+from nlp_app.explain import Explanation, explain_text
 from nlp_app.folded import fold
 from nlp_app.scoring import score, to_probabilities
 
@@ -46,12 +47,16 @@ class Prediction:
     """Those that the text is given, best first, where it may have several or none; None where it has one."""
     abstained: bool = False
     """True where the score is lower than what the model was told to answer with."""
+    explanation: Explanation | None = None
+    """What each token of the text adds to `label`, where that was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `truncated` and `abstained` stand there only where they are true."""
         values = {"label": self.label, "score": self.score, "scores": [item.to_json() for item in self.scores]}
         if self.labels is not None:
             values["labels"] = list(self.labels)
+        if self.explanation is not None:
+            values["explanation"] = self.explanation.to_json()
         return values | {name: True for name in ("truncated", "abstained") if getattr(self, name)}
 
 
@@ -81,33 +86,46 @@ class Predictor:
         """The classes."""
         return self.checkpoint.config.labels
 
-    def predict(self, texts: Sequence[str], top_k: int = 1) -> list[Prediction]:
+    def predict(self, texts: Sequence[str], top_k: int = 1, *, explain: bool = False) -> list[Prediction]:
         """Classify texts; the answer to one does not depend on the others.
 
         Args:
             texts: any number of them; a blank one is scored like any other.
             top_k: labels in `scores`, at most as many as there are.
+            explain: whether each prediction has an `explanation`.
 
         Raises:
-            ConfigError: top_k is not a whole number of 1 or more.
+            ConfigError: top_k is not a whole number of 1 or more, or explain is not a bool.
             TokenizerError: a text is not a str, or holds a lone surrogate.
         """
         if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
             raise ConfigError(f"top_k is {top_k!r}, but must be a whole number of 1 or more")
+        if not isinstance(explain, bool):
+            raise ConfigError(f"explain is {explain!r}, but must be True or False")
         if isinstance(texts, str):
             raise TokenizerError("texts is one str, but must be a list of them: write [text]")
         predictions: list[Prediction] = []
         for start in range(0, len(texts), TEXTS_PER_CHUNK):
-            predictions += self._predict_chunk(texts[start : start + TEXTS_PER_CHUNK], top_k)
+            predictions += self._predict_chunk(texts[start : start + TEXTS_PER_CHUNK], top_k, explain)
         return predictions
 
-    def _predict_chunk(self, texts: Sequence[str], top_k: int) -> list[Prediction]:
+    def _predict_chunk(self, texts: Sequence[str], top_k: int, explain: bool) -> list[Prediction]:
         module = self._module
         encoded = encode(texts, tokenizer=self.checkpoint.tokenizer, config=module.config)
-        probabilities = to_probabilities(score(module, encoded), multi_label=module.config.multi_label)
+        logits = score(module, encoded)
+        probabilities = to_probabilities(logits, multi_label=module.config.multi_label)
         best = probabilities.topk(min(top_k, len(self.labels)), dim=1)
         rows = zip(encoded, best.indices.tolist(), best.values.tolist(), self._given(probabilities), strict=True)
-        return [self._prediction(indices, values, text.truncated, given) for text, indices, values, given in rows]
+        found = [self._prediction(indices, values, text.truncated, given) for text, indices, values, given in rows]
+        return self._explained(found, texts, encoded, logits) if explain else found
+
+    def _explained(
+        self, predictions: Sequence[Prediction], texts: Sequence[str], encoded: Sequence[Encoded], logits: Tensor
+    ) -> list[Prediction]:
+        return [
+            replace(found, explanation=explain_text(self.checkpoint, text, encoded=one, logits=row, label=found.label))
+            for found, text, one, row in zip(predictions, texts, encoded, logits, strict=True)
+        ]
 
     def _given(self, probabilities: Tensor) -> list[tuple[str, ...]] | list[None]:
         """The labels of each text, where it may have several."""

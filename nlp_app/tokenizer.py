@@ -107,6 +107,10 @@ class Tokenizer:
                 encoded.append(Tokens(input_ids, len(text) > limit or len(encoding) > max_length))
         return encoded
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """The first character of each token in the text, and the one after its last; none for a blank text."""
+        return list(self._backend.encode(text).offsets)
+
     def encode_batch(self, texts: Sequence[str], *, max_length: int) -> NDArray[np.int64]:
         """Encode and pad: (B, T) int64, padded with PAD_ID."""
         return pad([tokens.input_ids for tokens in self.encode(texts, max_length=max_length)])

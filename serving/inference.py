@@ -38,10 +38,10 @@ class Inference:
             logger.exception("the model cannot be loaded")
             self.failure = CheckpointError(f"the model cannot be loaded ({type(error).__name__}: {error})")
 
-    async def predict(self, texts: Sequence[str], top_k: int) -> bytes:
+    async def predict(self, texts: Sequence[str], top_k: int, *, explain: bool) -> bytes:
         """The body of the answer, as JSON."""
         predictor = self.predictor
-        return await self._run(lambda: self._answer(predictor, texts, top_k))
+        return await self._run(lambda: self._answer(predictor, texts, top_k, explain))
 
     @property
     def predictor(self) -> Predictor:
@@ -64,7 +64,7 @@ class Inference:
             torch.set_num_threads(self._settings.threads)
         return Predictor.load(self._settings.checkpoint, device=self._settings.device)
 
-    def _answer(self, predictor: Predictor, texts: Sequence[str], top_k: int) -> bytes:
-        predictions = [prediction.to_json() for prediction in predictor.predict(texts, top_k)]
+    def _answer(self, predictor: Predictor, texts: Sequence[str], top_k: int, explain: bool) -> bytes:
+        predictions = [prediction.to_json() for prediction in predictor.predict(texts, top_k, explain=explain)]
         model = {"name": self._settings.model_name, "version": predictor.checkpoint.version}
         return json.dumps({"predictions": predictions, "model": model}, ensure_ascii=False, allow_nan=False).encode()

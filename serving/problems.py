@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.responses import JSONResponse
 
-FIELDS = {"inputs", "top_k"}
+FIELDS = ("inputs", "top_k", "explain")
 BRANCH = 2
 """Length of the place of an error in a branch of a union; an item's is longer by its number."""
 
@@ -42,8 +42,8 @@ def parse(body: bytes) -> Any:
         raise Refused(400, f"the body is not JSON: {error}") from None
     if isinstance(values, dict) and "inputs" not in values:
         raise Refused(422, 'inputs: is missing: send {"inputs": "a text"} or {"inputs": ["a text", "another"]}')
-    if isinstance(values, dict) and not values.keys() <= FIELDS:
-        raise Refused(422, f"the body has a field other than {' and '.join(sorted(FIELDS))}: leave it out")
+    if isinstance(values, dict) and not values.keys() <= set(FIELDS):
+        raise Refused(422, f"the body has a field other than {', '.join(FIELDS[:-1])} and {FIELDS[-1]}: leave it out")
     return values
 
 
@@ -68,6 +68,7 @@ _RULES = {
     "string_type": "must be a string",
     "list_type": "must be a string or a list of strings",
     "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
     "greater_than_equal": "must be 1 or more",
     "model_type": 'must be an object such as {"inputs": "a text"}',
     "model_attributes_type": 'must be an object such as {"inputs": "a text"}',

@@ -58,7 +58,7 @@ async def predict(
 ) -> Response:
     """Classify one text or a list of texts."""
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    return Response(await model.predict(texts, body.top_k), media_type="application/json")
+    return Response(await model.predict(texts, body.top_k, explain=body.explain), media_type="application/json")
 
 
 @router.get("/health/live")

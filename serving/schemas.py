@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 EXAMPLE_ANSWER: dict[str, Any] = {
     "predictions": [
@@ -30,6 +30,7 @@ class PredictRequest(BaseModel):
     top_k: Annotated[StrictInt, Field(ge=1)] = Field(
         1, description="labels in `scores`, best first; at most as many as the model has"
     )
+    explain: StrictBool = Field(False, description="whether each prediction has an `explanation`")
 
 
 class LabelScore(BaseModel):
@@ -37,6 +38,23 @@ class LabelScore(BaseModel):
 
     label: str
     score: float = Field(ge=0, le=1)
+
+
+class TokenContribution(BaseModel):
+    """What a token of a text adds to the label."""
+
+    token: str = Field(description="as it stands in the text")
+    start: int = Field(ge=0, description="its first character (Unicode code point) in the text")
+    end: int = Field(description="the character after its last")
+    contribution: float
+
+
+class Explanation(BaseModel):
+    """Baseline and contributions sum to the label's logit minus the mean logit, or to its logit with several labels."""
+
+    label: str
+    baseline: float = Field(description="what belongs to no token")
+    tokens: list[TokenContribution] = Field(description="all that the model reads, in the order of the text")
 
 
 class Prediction(LabelScore):
@@ -48,6 +66,7 @@ class Prediction(LabelScore):
     )
     truncated: bool = Field(False, description="present and true where the text was longer than the model reads")
     abstained: bool = Field(False, description="present and true where the score is too low for an answer")
+    explanation: Explanation | None = Field(None, description="why `label`; present where the request has `explain`")
 
 
 class Model(BaseModel):

@@ -14,9 +14,9 @@ import nlp_app
 from tests.conftest import ROOT
 
 ORDER = [
-    "errors", "config", "decision", "tokenizer", "characters", "ngrams", "encoding", "model", "folded", "device",
-    "scoring", "golden", "folder", "parts", "checkpoint", "rows", "delimited", "formats", "tables", "predictor",
-    "predict",
+    "errors", "config", "decision", "tokenizer", "characters", "ngrams", "places", "encoding", "model", "folded",
+    "device", "scoring", "golden", "folder", "parts", "checkpoint", "explain", "rows", "delimited", "formats", "tables",
+    "predictor", "predict",
 ]  # fmt: skip
 MAY_IMPORT = {"nlp_app": {"nlp_app"}, "training": {"nlp_app", "training"}, "serving": {"nlp_app", "serving"}}
 ROOMS = {"nlp_app", "training", "serving", "tests", "benchmarks"}

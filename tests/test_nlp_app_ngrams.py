@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
 from nlp_app.characters import kinds, lower
-from nlp_app.ngrams import CHARACTERS, SHAPES, TEXTS_AT_ONCE, Ngrams, clean, count_ngrams, join, split_words
+from nlp_app.ngrams import (
+    CHARACTERS,
+    SHAPES,
+    TEXTS_AT_ONCE,
+    Ngrams,
+    clean,
+    count_ngrams,
+    join,
+    place_ngrams,
+    split_words,
+)
 from nlp_app.tokenizer import Tokenizer
 
 SLOTS = 1 << 21
@@ -107,6 +117,26 @@ def test_case_is_no_matter_to_words_and_characters() -> None:
     shapes = SLOTS // 4 * SHAPES
     assert small.slots[small.slots < shapes].tolist() == large.slots[large.slots < shapes].tolist()
     assert small.slots.tolist() != large.slots.tolist()
+
+
+@given(TEXT, st.sampled_from([(), (2, 3, 4, 5), (3, 4), (2,), (7,)]))
+def test_the_n_grams_that_are_placed_are_those_that_are_counted(text: str, orders: tuple[int, ...]) -> None:
+    (counted,) = count([text], orders)
+    placed = place_ngrams(text, num_slots=SLOTS, char_orders=orders)
+    found = np.concatenate([slots for slots, _ in (*placed.of_words, *placed.of_characters)])
+    slots, counts = np.unique(found, return_counts=True)
+    assert (slots.tolist(), counts.tolist()) == (counted.slots.tolist(), counted.counts.tolist())
+
+
+def test_a_placed_n_gram_names_its_words_or_its_characters() -> None:
+    placed = place_ngrams("Ab  c1 ,", num_slots=SLOTS, char_orders=(2, 3))
+    assert placed.spans.tolist() == [[0, 2], [3, 5], [6, 7]]
+    alone, pairs = [[0], [1], [2]], [[-1, 0], [0, 1], [1, 2], [2, -1]]
+    apart = [[-1, 1], [0, 2], [1, -1]]
+    assert [units.tolist() for _, units in placed.of_words] == [alone, pairs, apart, alone, pairs, pairs]
+    shown = [["".join("_Ab_c1_,"[unit + 1] for unit in row) for row in units] for _, units in placed.of_characters]
+    assert shown[0] == ["_A", "Ab", "b_", "_c", "c1", "1_", "_,", ",_"], "a space, -1, is no unit"
+    assert shown[1] == ["_Ab", "Ab_", "_c1", "c1_", "_,_"]
 
 
 def test_no_orders_count_no_characters() -> None:

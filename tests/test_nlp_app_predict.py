@@ -48,6 +48,17 @@ def test_labels_a_table_by_its_text_column(
     assert run(monkeypatch, capsysbinary, *arguments) == expected(shared_checkpoint, top_k=2)
 
 
+def test_explains_where_it_is_asked_to(
+    shared_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("".join(f"{text}\n" for text in TEXTS))
+    predictions = Predictor.load(shared_checkpoint).predict(TEXTS, explain=True)
+    lines = run(monkeypatch, capsysbinary, "--checkpoint", shared_checkpoint, "--explain", path)
+    assert lines == [{"text": text, **one.to_json()} for text, one in zip(TEXTS, predictions, strict=True)]
+    assert all("explanation" in line for line in lines)
+
+
 def test_runs_as_a_command(shared_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_text("".join(f"{text}\n" for text in TEXTS))

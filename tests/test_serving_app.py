@@ -14,6 +14,7 @@ from nlp_app.errors import CheckpointError, NlpAppError
 from serving import Settings, create_app, routes
 from serving.inference import Inference
 from serving.problems import Refused, malformed
+from serving.schemas import PredictResponse
 from tests.conftest import LABELS, TEXTS
 
 
@@ -68,6 +69,20 @@ def test_answers_a_list_in_order(client: TestClient, weather: Predictor, top_k: 
         assert answer["label"] == expected.label
         assert answer["score"] == pytest.approx(expected.score, abs=1e-5)
         assert [item["label"] for item in answer["scores"]] == [item.label for item in expected.scores]
+
+
+def test_explains_where_it_is_asked_to(client: TestClient, weather: Predictor) -> None:
+    answer = client.post("/predict", json={"inputs": ["Ice, snow", ""], "explain": True}).json()
+    assert answer["predictions"] == [one.to_json() for one in weather.predict(["Ice, snow", ""], explain=True)]
+    first, blank = (one.explanation for one in PredictResponse.model_validate(answer, strict=True).predictions)
+    assert first is not None
+    assert [(token.token, token.start, token.end) for token in first.tokens] == [
+        ("Ice", 0, 3), (",", 3, 4), ("snow", 5, 9)
+    ]  # fmt: skip
+    assert blank is not None
+    assert blank.tokens == []
+    plain = client.post("/predict", json={"inputs": "Ice", "explain": False}).json()["predictions"][0]
+    assert set(plain) == {"label", "score", "scores"}
 
 
 def test_answers_blank_texts_and_empty_lists(client: TestClient) -> None:
@@ -161,6 +176,9 @@ def test_health_and_info(client: TestClient, weather: Predictor) -> None:
         ('{"inputs": "x", "top_k": "2"}', 422, "top_k: must be a whole number"),
         ('{"inputs": "x", "top_k": true}', 422, "top_k: must be a whole number"),
         ('{"inputs": "x", "top_k": 1e400}', 422, "top_k: must be a whole number"),
+        ('{"inputs": "x", "explain": 1}', 422, "explain: must be true or false"),
+        ('{"inputs": "x", "explain": "true"}', 422, "explain: must be true or false"),
+        ('{"inputs": "x", "explain": null}', 422, "explain: must be true or false"),
         ('{"inputs": 3}', 422, "inputs: must be a string or a list of strings"),
         ('{"inputs": null}', 422, "inputs: must be a string or a list of strings"),
         ('{"inputs": {"a": 1}}', 422, "inputs: must be a string or a list of strings"),
@@ -168,7 +186,7 @@ def test_health_and_info(client: TestClient, weather: Predictor) -> None:
         ('{"inputs": ["a", ["b"]]}', 422, "inputs[1]: must be a string"),
         ('{"text": "x"}', 422, "inputs: is missing"),
         ("{}", 422, "inputs: is missing"),
-        ('{"inputs": "x", "topk": 3}', 422, "the body has a field other than inputs and top_k: leave it out"),
+        ('{"inputs": "x", "topk": 3}', 422, "the body has a field other than inputs, top_k and explain: leave it out"),
         ("[]", 422, 'the body: must be an object such as {"inputs": "a text"}'),
         ("null", 422, "the body: must be an object"),
         ('"x"', 422, "the body: must be an object"),
@@ -228,7 +246,7 @@ def test_an_unknown_path_or_method_is_a_404_or_405(client: TestClient) -> None:
 def test_openapi_tells_the_request_the_answers_and_examples(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]
-    assert set(body["properties"]) == {"inputs", "top_k"}
+    assert set(body["properties"]) == {"inputs", "top_k", "explain"}
     assert {"inputs": "where is my parcel?"} in body["examples"]
     assert {"200", "400", "413", "415", "422", "503"} <= set(operation["responses"])
     schema = client.get("/openapi.json").json()["components"]["schemas"]["PredictResponse"]
@@ -289,9 +307,9 @@ def test_inference_never_runs_on_the_event_loop(shared_checkpoint: Path, monkeyp
     threads: set[str] = set()
     predict = Predictor.predict
 
-    def watched(self: Predictor, texts: Any, top_k: int = 1) -> Any:
+    def watched(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
         threads.add(threading.current_thread().name)
-        return predict(self, texts, top_k)
+        return predict(self, texts, top_k, **rest)
 
     monkeypatch.setattr(Predictor, "predict", watched)
     with TestClient(create_app(settings(shared_checkpoint))) as client:
@@ -304,7 +322,7 @@ def test_inference_never_runs_on_the_event_loop(shared_checkpoint: Path, monkeyp
 def test_the_loop_answers_while_the_model_computes(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busy, done = threading.Event(), threading.Event()
 
-    def stuck(self: Predictor, texts: Any, top_k: int = 1) -> Any:
+    def stuck(self: Predictor, texts: Any, top_k: int = 1, **_: Any) -> Any:
         busy.set()
         done.wait()
         return []
