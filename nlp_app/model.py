@@ -133,14 +133,20 @@ class NgramBranch(nn.Module):
         )
         return summed + self.bias
 
+    def familiarity(self, ngrams: NgramBatch) -> Tensor:
+        """(B,): the share of each text's distinct n-grams that have a row, since training texts had them."""
+        known = (self.rows[ngrams.slots] > 0).to(self.idf.dtype)
+        sums = known.new_zeros(2, len(ngrams.offsets)).index_add_(
+            1, ngrams.texts(), torch.stack([known, torch.ones_like(known)])
+        )
+        return sums[0] / sums[1].clamp_min(1)
+
     def weigh(self, ngrams: NgramBatch) -> tuple[Tensor, Tensor]:
         """The row (G,) int32 and the weight (G,) of each n-gram."""
         rows = self.rows[ngrams.slots]
         values = (1 + ngrams.counts.log()) * self.idf[rows]
-        lengths = torch.diff(ngrams.offsets, append=ngrams.offsets.new_tensor([len(rows)]))
-        texts = torch.arange(len(lengths), device=rows.device).repeat_interleave(lengths, output_size=len(rows))
-        parts = 2 * texts + (ngrams.slots >= len(self.rows) // 2)
-        squares = values.new_zeros(2 * len(lengths)).index_add_(0, parts, values.square())
+        parts = 2 * ngrams.texts() + (ngrams.slots >= len(self.rows) // 2)
+        squares = values.new_zeros(2 * len(ngrams.offsets)).index_add_(0, parts, values.square())
         return rows, values * squares.clamp_min(1e-12).rsqrt()[parts]
 
 
