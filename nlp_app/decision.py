@@ -20,15 +20,21 @@ class Decision:
     """(C,) where a text may have several labels: it is given those whose probability is this or more; none: HALF."""
     min_score: float = 0.0
     """A text whose best label has a lower probability is abstained from."""
+    min_familiarity: float = 0.0
+    """A text that is less familiar is out of scope: like nothing that the model was trained on."""
 
     def __post_init__(self) -> None:
-        for value in (*self.thresholds, self.min_score):
+        for value in (*self.thresholds, self.min_score, self.min_familiarity):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ConfigError(f"a threshold of the decision is {value!r}, but must be a number from 0 to 1")
 
     def given(self, probabilities: Tensor) -> Tensor:
         """Whether each label is given: (N, C) -> (N, C) bool."""
         return probabilities >= (torch.tensor(self.thresholds) if self.thresholds else HALF)
+
+    def out_of_scope(self, familiarity: Tensor) -> Tensor:
+        """Whether each text is: (N,) -> (N,) bool."""
+        return familiarity < self.min_familiarity
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

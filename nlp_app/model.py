@@ -135,15 +135,21 @@ class NgramBranch(nn.Module):
         )
         return summed + self.bias
 
+    def familiarity(self, ngrams: NgramBatch) -> Tensor:
+        """(B,): the share of each text's distinct n-grams that have a row, since training texts had them."""
+        known = (self.rows[ngrams.slots] > 0).to(self.idf.dtype)
+        sums = known.new_zeros(2, len(ngrams.offsets)).index_add_(
+            1, ngrams.texts(), torch.stack([known, torch.ones_like(known)])
+        )
+        return sums[0] / sums[1].clamp_min(1)
+
     def weigh(self, ngrams: NgramBatch) -> tuple[Tensor, Tensor]:
         """The row (G,) int32 and the weight (G,) of each n-gram."""
         rows = self.rows[ngrams.slots]
         values = (1 + ngrams.counts.log()) * self.idf[rows]
-        lengths = torch.diff(ngrams.offsets, append=ngrams.offsets.new_tensor([len(rows)]))
-        texts = torch.arange(len(lengths), device=rows.device).repeat_interleave(lengths, output_size=len(rows))
         quarters = ngrams.slots.bitwise_right_shift(len(self.rows).bit_length() - 3)
-        parts = 4 * texts + quarters.clamp_min(1)  # words have two of them
-        squares = values.new_zeros(4 * len(lengths)).index_add_(0, parts, values.square())
+        parts = 4 * ngrams.texts() + quarters.clamp_min(1)  # words have two of them
+        squares = values.new_zeros(4 * len(ngrams.offsets)).index_add_(0, parts, values.square())
         scales = squares.clamp_min(1e-12).rsqrt()
         scales[SHAPES::4] *= SHAPES_LENGTH
         return rows, values * scales[parts]

@@ -70,6 +70,12 @@ class NgramBatch(NamedTuple):
     offsets: Tensor
     """(B,) int64, where each text begins."""
 
+    def texts(self) -> Tensor:
+        """(G,) int64, the text of each n-gram."""
+        lengths = torch.diff(self.offsets, append=self.offsets.new_tensor([len(self.slots)]))
+        texts = torch.arange(len(lengths), device=lengths.device)
+        return texts.repeat_interleave(lengths, output_size=len(self.slots))
+
     def to(self, device: torch.device) -> "NgramBatch":
         """The same on another device."""
         return NgramBatch(*(tensor.to(device) for tensor in self))

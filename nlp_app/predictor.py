@@ -13,7 +13,7 @@ from nlp_app.encoding import Encoded, encode
 from nlp_app.errors import ConfigError, TokenizerError
 from nlp_app.explain import Explanation, explain_text
 from nlp_app.folded import fold
-from nlp_app.scoring import score, to_probabilities
+from nlp_app.scoring import familiarity, score, to_probabilities
 
 TEXTS_PER_CHUNK = 4096
 """Texts encoded at a time, so that memory does not grow with their number; many, so that lengths can be matched."""
@@ -49,15 +49,19 @@ class Prediction:
     """True where the score is lower than what the model was told to answer with."""
     explanation: Explanation | None = None
     """What each token of the text adds to `label`, where that was asked for."""
+    out_of_scope: bool = False
+    """True where the text is less familiar than nearly all texts of the kind that the model was trained on."""
+    familiarity: float = 1.0
+    """The share of the text's n-grams that the training texts had; 1 where the model reads none."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `truncated` and `abstained` stand there only where they are true."""
+        """As plain JSON values; `truncated`, `abstained` and `out_of_scope` stand there only where they are true."""
         values = {"label": self.label, "score": self.score, "scores": [item.to_json() for item in self.scores]}
         if self.labels is not None:
             values["labels"] = list(self.labels)
         if self.explanation is not None:
             values["explanation"] = self.explanation.to_json()
-        return values | {name: True for name in ("truncated", "abstained") if getattr(self, name)}
+        return values | {name: True for name in ("truncated", "abstained", "out_of_scope") if getattr(self, name)}
 
 
 class Predictor:
@@ -115,8 +119,10 @@ class Predictor:
         logits = score(module, encoded)
         probabilities = to_probabilities(logits, multi_label=module.config.multi_label)
         best = probabilities.topk(min(top_k, len(self.labels)), dim=1)
-        rows = zip(encoded, best.indices.tolist(), best.values.tolist(), self._given(probabilities), strict=True)
-        found = [self._prediction(indices, values, text.truncated, given) for text, indices, values, given in rows]
+        familiar = familiarity(module, encoded).tolist()
+        ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        rows = zip(ranked, encoded, self._given(probabilities), familiar, strict=True)
+        found = [self._prediction(*best_of, text.truncated, given, known) for best_of, text, given, known in rows]
         return self._explained(found, texts, encoded, logits) if explain else found
 
     def _explained(
@@ -140,8 +146,17 @@ class Predictor:
         ]
 
     def _prediction(
-        self, indices: list[int], values: list[float], truncated: bool, given: tuple[str, ...] | None
+        self, indices: list[int], values: list[float], truncated: bool, given: tuple[str, ...] | None, familiar: float
     ) -> Prediction:
         scores = tuple(LabelScore(self.labels[index], value) for index, value in zip(indices, values, strict=True))
-        abstained = values[0] < self.checkpoint.decision.min_score
-        return Prediction(scores[0].label, scores[0].score, scores, truncated, given, abstained)
+        decision = self.checkpoint.decision
+        return Prediction(
+            label=scores[0].label,
+            score=scores[0].score,
+            scores=scores,
+            truncated=truncated,
+            labels=given,
+            abstained=values[0] < decision.min_score,
+            out_of_scope=familiar < decision.min_familiarity,
+            familiarity=familiar,
+        )

@@ -16,6 +16,9 @@ from nlp_app.tokenizer import pad, padded_length
 TOKENS_PER_BATCH = 8192
 """Padded tokens in one forward pass at most; with the default model about 35 MB of activations."""
 
+TEXTS_AT_ONCE = 256
+"""Whose n-grams are looked up together."""
+
 
 def score(module: TextClassifier | FoldedClassifier, encoded: Sequence[Encoded]) -> Tensor:
     """The logits of encoded texts; texts of like length share a batch.
@@ -35,6 +38,25 @@ def score(module: TextClassifier | FoldedClassifier, encoded: Sequence[Encoded])
             ngrams = None if module.ngrams is None else join([encoded[row].ngrams for row in rows]).to(device)
             logits[torch.from_numpy(rows)] = module.logits(input_ids.to(device), ngrams).float().cpu()
     return logits
+
+
+def familiarity(module: TextClassifier | FoldedClassifier, encoded: Sequence[Encoded]) -> Tensor:
+    """How much of each text the training texts had: the share of its n-grams; 1 where the module reads none.
+
+    Args:
+        module: in eval mode.
+        encoded: N texts, encoded with the module's tokenizer and config.
+
+    Returns:
+        (N,) float32 on the CPU, from 0 to 1.
+    """
+    if module.ngrams is None or not encoded:
+        return torch.ones(len(encoded))
+    starts = range(0, len(encoded), TEXTS_AT_ONCE)
+    device = module.device
+    with torch.inference_mode():
+        batches = (join([text.ngrams for text in encoded[start : start + TEXTS_AT_ONCE]]) for start in starts)
+        return torch.cat([module.ngrams.familiarity(batch.to(device)).cpu() for batch in batches])
 
 
 def to_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:

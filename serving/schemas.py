@@ -67,6 +67,9 @@ class Prediction(LabelScore):
     truncated: bool = Field(False, description="present and true where the text was longer than the model reads")
     abstained: bool = Field(False, description="present and true where the score is too low for an answer")
     explanation: Explanation | None = Field(None, description="why `label`; present where the request has `explain`")
+    out_of_scope: bool = Field(
+        False, description="present and true where the text is like nothing that the model was trained on"
+    )
 
 
 class Model(BaseModel):

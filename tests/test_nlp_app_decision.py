@@ -11,8 +11,14 @@ def test_gives_the_labels_that_reach_their_threshold() -> None:
     assert Decision(thresholds=(0.6, 0.3)).given(probabilities).tolist() == [[False, False], [False, True]]
 
 
+def test_what_is_less_familiar_is_out_of_scope() -> None:
+    familiarity = torch.tensor([0.0, 0.7, 0.75, 1.0])
+    assert Decision().out_of_scope(familiarity).tolist() == [False] * 4
+    assert Decision(min_familiarity=0.75).out_of_scope(familiarity).tolist() == [True, True, False, False]
+
+
 def test_comes_back_from_json() -> None:
-    decision = Decision(thresholds=(0.1, 0.9), min_score=0.25)
+    decision = Decision(thresholds=(0.1, 0.9), min_score=0.25, min_familiarity=0.75)
     assert Decision.from_json(decision.to_json(), classes=2) == decision
     assert Decision.from_json({}, classes=3) == Decision()
 
@@ -22,6 +28,7 @@ def test_comes_back_from_json() -> None:
     [
         ({"min_score": 1.5}, "a threshold of the decision is 1.5, but must be a number from 0 to 1"),
         ({"min_score": float("nan")}, "is nan, but must be a number from 0 to 1"),
+        ({"min_familiarity": -0.1}, "is -0.1, but must be a number from 0 to 1"),
         ({"min_score": True}, "is True, but must be"),
         ({"thresholds": [0.5, "x"]}, "is 'x', but must be"),
         ({"thresholds": [0.5]}, "must be a list of 2 numbers, one a label, or of none"),

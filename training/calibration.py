@@ -69,12 +69,24 @@ def calibration_error(probabilities: Tensor, targets: Tensor) -> float:
         probabilities: (N, C).
         targets: (N,) int64, -1 where the label is none of the C; or (N, C) of 0 and 1.
     """
-    if not len(targets):
-        return 0.0
-    scores, right = top(probabilities, targets)
-    bins = (scores * BINS).long().clamp(max=BINS - 1)
-    gaps = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bins, right - scores)
-    return gaps.abs().sum().item() / len(targets)
+    return error_of(*top(probabilities, targets))
+
+
+def error_of(scores: Tensor, right: Tensor) -> float:
+    """calibration_error of the score of each text's best label, and whether the text has it: (N,) each."""
+    count, score, share = bins(scores, right)
+    return ((share - score).abs() * count).sum().item() / max(1, len(scores))
+
+
+def bins(scores: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(BINS,) float64 each: the texts in each bin, their mean score, and the share of them that is right."""
+    scores = scores.double()
+    place = (scores * BINS).long().clamp(max=BINS - 1)
+    count, score, share = (
+        torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, values.double())
+        for values in (torch.ones_like(scores), scores, right)
+    )
+    return count, score / count.clamp_min(1), share / count.clamp_min(1)
 
 
 def top(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

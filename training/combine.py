@@ -15,7 +15,7 @@ from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.model import NgramBranch, TextClassifier
 from nlp_app.ngrams import join
-from nlp_app.scoring import score, to_probabilities
+from nlp_app.scoring import familiarity, score, to_probabilities
 from training.batches import Dataset
 from training.calibration import Calibration, calibrate
 from training.decide import decide
@@ -54,7 +54,12 @@ def settle(
     calibration = calibrate(parts, validation.targets)
     whole = combine(module, branch, calibration)
     probabilities = to_probabilities(calibration(parts), multi_label=module.config.multi_label)
-    decision = decide(probabilities, validation.targets, target_precision=target_precision)
+    decision = decide(
+        probabilities,
+        validation.targets,
+        target_precision=target_precision,
+        familiarity=None if branch is None else familiarity(whole, validation.encoded),
+    )
     return Selected(
         module=whole,
         calibration=calibration,

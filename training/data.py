@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nlp_app.errors import DataError
 from nlp_app.rows import Value
-from nlp_app.tables import column_names, join_columns, read_rows
+from nlp_app.tables import column_names, join_columns, read_rows, read_texts
 
 Labels = str | tuple[str, ...]
 """Of one text: its label, or the set of them where a text may have several or none."""
@@ -86,6 +86,18 @@ def read_examples(
     read = _several if separator or any(isinstance(value, tuple) for value in values) else _one
     labels = [read(value, f"{path}:{line}", label_column, separator) for value, line in zip(values, lines, strict=True)]
     return Examples(path=path, texts=texts, labels=labels, lines=lines)
+
+
+def read_strangers(path: Path | None, text_columns: Sequence[str]) -> list[str]:
+    """The texts of a file that are none of the model's kind, without a label; none where there is no file.
+
+    Raises:
+        DataError: the file cannot be used, or holds no text.
+    """
+    texts = [] if path is None else list(read_texts(path, text_columns))
+    if path is not None and not texts:
+        raise DataError(f"{path} holds no text: there must be at least one")
+    return texts
 
 
 def _one(value: Value, place: str, column: str, _: str | None) -> Labels:

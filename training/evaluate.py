@@ -4,9 +4,10 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -14,8 +15,9 @@ from nlp_app.errors import OutputError, run_command
 from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
 from training.console import make_console, warn
-from training.data import Examples, Labels, check_kind, read_examples
+from training.data import Examples, Labels, check_kind, read_examples, read_strangers
 from training.metrics import Confusion, LabelSets, Tally
+from training.reliability import check_plot, plot_reliability
 from training.report import print_pairs
 
 MATRIX_LABELS = 20
@@ -37,26 +39,53 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--errors", type=Path, help="write the wrong answers to this CSV file, most confident first")
+    parser.add_argument(
+        "--out-of-scope", type=Path, help="texts unlike the model's: tell how many are called out of scope"
+    )
+    parser.add_argument(
+        "--reliability-plot", type=Path, help="draw scores against shares of right answers into this .png or .svg file"
+    )
     options = parser.parse_args()
+    if options.reliability_plot is not None:
+        check_plot(options.reliability_plot)
     if options.errors is not None:
         check_errors_file(options.errors, options.data)
     predictor = Predictor.load(options.checkpoint, device=options.device)
+    columns = options.text_column or ["text"]
     examples = read_examples(
         options.data,
-        text_columns=options.text_column or ["text"],
+        text_columns=columns,
         label_column=options.label_column,
         separator=options.label_separator,
     )
     check_kind(examples, multi_label=predictor.checkpoint.config.multi_label)
     predictions = predictor.predict(examples.texts)
     tally = tally_of(predictor.labels, examples, predictions)
+    strangers = predictor.predict(read_strangers(options.out_of_scope, columns))
     if options.errors is not None:
         write_file(options.errors.resolve(), errors_csv(examples, predictions))
+    if options.reliability_plot is not None:
+        scores = torch.tensor([prediction.score for prediction in predictions])
+        right = torch.tensor([*map(is_best_right, examples.label_lists, predictions)])
+        plot_reliability(options.reliability_plot, scores, right, title=options.data.name)
+    scope = {"texts": share_out_of_scope(predictions), "strangers": share_out_of_scope(strangers)}
     if options.json:
-        print(json.dumps(tally.to_json(), ensure_ascii=False, indent=2))
+        print(json.dumps({**tally.to_json(), "out_of_scope": scope}, ensure_ascii=False, indent=2))
     else:
         print_tables(make_console(), tally, predictor.labels)
+        print_scope(make_console(), scope)
     return 0
+
+
+def share_out_of_scope(predictions: Sequence[Prediction]) -> float | None:
+    """The share of the texts that is called out of scope; None where there is no text."""
+    return sum(one.out_of_scope for one in predictions) / len(predictions) if predictions else None
+
+
+def print_scope(console: Console, scope: Mapping[str, float | None]) -> None:
+    """The shares that are called out of scope."""
+    shares = [f"{share:.1%} of the {name}" for name, share in scope.items() if share is not None]
+    console.print(f"called out of scope: {', '.join(shares)}")
 
 
 def check_errors_file(errors: Path, data: Path) -> None:
@@ -87,6 +116,11 @@ def errors_csv(examples: Examples, predictions: Sequence[Prediction]) -> bytes:
     for line, text, label, prediction in sorted(wrong, key=lambda answer: -answer[3].score):
         writer.writerow((line, text, *map(_shown, (label, _given(prediction))), prediction.score))
     return stream.getvalue().encode()
+
+
+def is_best_right(labels: Sequence[str], prediction: Prediction) -> bool:
+    """Whether a text has the label that is the most probable one."""
+    return prediction.label in labels
 
 
 def _given(prediction: Prediction) -> Labels:

@@ -52,7 +52,13 @@ class Options:
         None, "labelled texts that choose the epoch; default: a part of --train", free=True
     )
     test: Path | None = option(None, "labelled texts, read after training ended, that measure the result", free=True)
+    out_of_scope: Path | None = option(
+        None, "texts unlike those of --train, read after training ended: how many are called out of scope", free=True
+    )
     output: Path = option(Path("checkpoint"), "folder for the checkpoint", free=True)
+    reliability_plot: Path | None = option(
+        None, "draw scores against shares of right answers into this .png or .svg file", free=True
+    )
     text_column: tuple[str, ...] = option(("text",), "column with the text; several are joined by a space", many=True)
     label_column: str | None = option(None, "column with the label, or with lists of labels")
     label_separator: str | None = option(None, "what stands between the labels of a text that may have several")

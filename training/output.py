@@ -20,12 +20,15 @@ from nlp_app.folder import (
 )  # fmt: skip
 from training.fit import INTERRUPTED
 from training.options import Options
+from training.reliability import check_plot
 from training.state import STATE
 
 
 def check_output(options: Options) -> None:
     """Raise an OutputError where the run could not write its result, or would overwrite what nobody gave up."""
     work = work_folder(options.output)
+    if options.reliability_plot is not None:
+        check_plot(options.reliability_plot)
     _check_siblings(work, previous_folder(options.output))
     if work.exists():
         with locked(work):  # or another run is at it

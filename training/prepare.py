@@ -47,8 +47,9 @@ def prepare(options: Options, console: Console) -> Prepared:
     Raises:
         DataError: the data cannot be used.
     """
-    if options.test is not None and not options.test.is_file():  # it is read last: say now that it is not there
-        raise DataError(f"there is no file {options.test}")
+    for path in (options.test, options.out_of_scope):
+        if path is not None and not path.is_file():  # it is read last: say now that it is not there
+            raise DataError(f"there is no file {path}")
     train, validation, warnings = read_parts(options)
     for warning in warnings:
         warn(console, warning)

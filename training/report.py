@@ -8,25 +8,27 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import tokenizers
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from nlp_app import __version__
 from nlp_app.decision import Decision
-from nlp_app.encoding import encode
+from nlp_app.encoding import Encoded, encode
 from nlp_app.folded import fold
 from nlp_app.model import TextClassifier
-from nlp_app.scoring import score, to_probabilities
+from nlp_app.scoring import familiarity, score, to_probabilities
 from nlp_app.tokenizer import Tokenizer
 from training.batches import Dataset, targets_of
 from training.calibration import brier_score, calibration_error, top
 from training.combine import Selected
 from training.data import Examples, check_kind
+from training.decide import LEAST_TEXTS
 from training.metrics import Confusion, LabelSets, Tally
 from training.options import Options
 from training.prepare import Prepared
@@ -38,9 +40,19 @@ WORST_PAIRS = 5
 VALIDATED = ("loss", "accuracy", "macro_f1", "micro_f1", "calibration_error", "brier_score")
 
 
+class Answers(NamedTuple):
+    """What a module answered to N labelled texts."""
+
+    tally: Tally
+    scores: Tensor
+    """(N,) of the best label of each."""
+    right: Tensor
+    """(N,) 1 where the text has it."""
+
+
 def test_scores(
     module: TextClassifier, tokenizer: Tokenizer, decision: Decision, examples: Examples
-) -> tuple[dict[str, Any], Tally]:
+) -> tuple[dict[str, Any], Answers]:
     """Measure a module on texts that nothing was chosen by; a label that it doesn't know counts as missed."""
     labels, config = module.config.labels, module.config
     check_kind(examples, multi_label=config.multi_label)
@@ -67,20 +79,46 @@ def test_scores(
         "seconds": seconds,
         "texts_per_s": len(examples) / seconds,
     }
+    best, right = top(probabilities, targets)
     if decision.min_score:
-        answered = probabilities.max(dim=1).values >= decision.min_score
+        answered = best >= decision.min_score
         scores["answered"] = answered.float().mean().item()
-        scores["precision_of_answered"] = (
-            top(probabilities, targets)[1][answered].mean().item() if answered.any() else 0
-        )
-    return scores, tally
+        scores["precision_of_answered"] = right[answered].mean().item() if answered.any() else 0
+    return scores, Answers(tally, best, right)
 
 
-def validation_tally(selected: Selected, data: Dataset) -> Tally:
+def out_of_scope(
+    prepared: Prepared, module: TextClassifier, selected: Selected, test: Examples | None, strangers: Sequence[str]
+) -> dict[str, Any]:
+    """The share of texts that is called out of scope, of each kind that there is.
+
+    Args:
+        prepared: the validation texts, and what encodes others.
+        module: the result, which may have been trained on the validation texts.
+        selected: the selection, which was not.
+        test: texts that nothing was chosen by.
+        strangers: texts that are out of scope.
+    """
+
+    def share_of(texts: Sequence[str]) -> float | None:
+        return share(module, encode(texts, tokenizer=prepared.tokenizer, config=module.config)) if texts else None
+
+    def share(module: TextClassifier, encoded: Sequence[Encoded]) -> float:
+        return selected.decision.out_of_scope(familiarity(module, encoded)).float().mean().item()
+
+    return {
+        "min_familiarity": selected.decision.min_familiarity,
+        "validation": share(selected.module, prepared.validation.encoded),
+        "test": share_of(test.texts if test else ()),
+        "strangers": share_of(strangers),
+    }
+
+
+def validation_answers(selected: Selected, data: Dataset) -> Answers:
     """What the module takes for what in the validation part."""
     config = selected.module.config
     probabilities = to_probabilities(score(selected.module, data.encoded), multi_label=config.multi_label)
-    return tally_of(config, probabilities, data.targets, selected.decision)
+    return Answers(tally_of(config, probabilities, data.targets, selected.decision), *top(probabilities, data.targets))
 
 
 def metrics(
@@ -89,6 +127,7 @@ def metrics(
     module: TextClassifier,
     selected: Selected,
     test: dict[str, Any] | None,
+    scope: dict[str, Any],
     *,
     seed: int,
 ) -> dict[str, Any]:
@@ -113,6 +152,7 @@ def metrics(
             "alone": selected.alone,
         },
         "test": test,
+        "out_of_scope": scope,
         "model": {"parameters": sum(parameter.numel() for parameter in module.parameters())},
         "peak_memory_mb": peak_memory_mb(),
         "seed": seed,
@@ -173,6 +213,7 @@ def print_last_screen(console: Console, metrics: dict[str, Any], tally: Tally, p
         console.print(
             f"answers {test['answered']:.1%} of the test texts, {test['precision_of_answered']:.1%} of them right"
         )
+    _print_scope(console, metrics["out_of_scope"], metrics["validation"]["texts"])
     if isinstance(tally, Confusion) and (pairs := tally.worst_pairs(WORST_PAIRS)):
         console.print(f"Most often confused ({part}):")
         print_pairs(console, pairs)
@@ -181,6 +222,20 @@ def print_last_screen(console: Console, metrics: dict[str, Any], tally: Tally, p
     console.print(
         f"\nThe model is in {output}. Serve it with:\n  python -m serving --checkpoint {shlex.quote(str(output))}"
     )
+
+
+def _print_scope(console: Console, scope: dict[str, Any], texts: int) -> None:
+    """The shares of texts called out of scope, or why none is."""
+    if not scope["min_familiarity"]:
+        if scope["strangers"] is not None:
+            console.print(
+                f"no text is called out of scope: that needs n-grams and {LEAST_TEXTS} validation texts or more, "
+                f"and there are {texts:,}"
+            )
+        return
+    shares = [f"{scope[name]:.1%} of the {name}{'' if name == 'strangers' else ' texts'}"
+              for name in ("validation", "test", "strangers") if scope[name] is not None]  # fmt: skip
+    console.print(f"calls out of scope: {', '.join(shares)}")
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:

@@ -16,6 +16,7 @@ from training.assemble import check_machine, explain_sizes, new_learner
 from training.batches import Dataset
 from training.combine import Selected, combine, settle
 from training.console import make_console, warn
+from training.data import read_strangers
 from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select
 from training.interrupt import Interrupted, stop_request
 from training.learner import Diverged
@@ -24,6 +25,7 @@ from training.memory import out_of_memory_said
 from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
 from training.prepare import Prepared, prepare, read
+from training.reliability import plot_reliability
 from training.state import RunState, StateStore
 from training.validate import validate
 
@@ -155,16 +157,18 @@ def finish(
             f"interrupted: {options.output} still holds the model that was there; "
             "go on with --resume in place of --overwrite"
         )
-    part, tally = "validation", report.validation_tally(selected, prepared.validation)
-    test, failure = None, None
-    if options.test is not None and not interrupted:
-        try:
+    part, answers = "validation", report.validation_answers(selected, prepared.validation)
+    test, examples, strangers, failure = None, None, [], None
+    try:
+        if options.test is not None and not interrupted:
             examples = read(options.test, options)
-            test, tally = report.test_scores(module, prepared.tokenizer, selected.decision, examples)
+            test, answers = report.test_scores(module, prepared.tokenizer, selected.decision, examples)
             part = "test"
-        except DataError as error:
-            failure = error
-    metrics = report.metrics(prepared, run.state, module, selected, test, seed=options.seed)
+        strangers = read_strangers(options.out_of_scope, options.text_column)
+    except DataError as error:
+        failure = error
+    scope = report.out_of_scope(prepared, module, selected, examples, strangers)
+    metrics = report.metrics(prepared, run.state, module, selected, test, scope, seed=options.seed)
     save_checkpoint(
         work,
         module=module,
@@ -174,7 +178,9 @@ def finish(
         metrics=metrics,
     )
     publish(options.output, keep_resume=interrupted)
-    report.print_last_screen(run.console, metrics, tally, part, options.output)
+    report.print_last_screen(run.console, metrics, answers.tally, part, options.output)
+    if options.reliability_plot is not None:
+        plot_reliability(options.reliability_plot, answers.scores, answers.right, title=part)
     if failure is not None:
         raise DataError(f"the model was saved in {options.output}, but not tested: {failure}")
 
