@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 ORDER = [
     "errors", "config", "decision", "tokenizer", "ngrams", "encoding", "model", "device", "scoring", "golden", "folder",
-    "parts", "checkpoint", "rows", "delimited", "formats", "tables", "predictor", "predict",
+    "quantize", "parts", "checkpoint", "rows", "delimited", "formats", "tables", "predictor", "predict",
 ]  # fmt: skip
 MAY_IMPORT = {"nlp_app": {"nlp_app"}, "training": {"nlp_app", "training"}, "serving": {"nlp_app", "serving"}}
 ROOMS = {"nlp_app", "training", "serving", "tests", "benchmarks"}

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from nlp_app.errors import ConfigError
+from nlp_app.quantize import FLOAT32
+from nlp_app.quantize import KINDS as WEIGHTS
 from nlp_app.tokenizer import KINDS
 from training.early_stopping import MEASURES, RULES, EarlyStopping, Margin
 from training.flags import add, check, option
@@ -125,6 +127,7 @@ class Options:
     precision: str = option(
         "auto", "bf16 where it is safe, float32; auto: bf16 on a GPU that has it", choices=PRECISIONS
     )
+    quantize: str = option(FLOAT32, "how the weights are stored: int8 takes a quarter of the bytes", choices=WEIGHTS)
     compile: bool = option(False, "torch.compile: needs a C++ compiler and some minutes of training to pay")
     explain_sizes: bool = option(False, "measure whether other sizes of layers would be faster", free=True)
 

@@ -91,7 +91,8 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
         refit(run, learner, rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
             raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
-        return combine(learner.averaged.cpu(), linear_branch(prepared, rows), selected.calibration), selected
+        branch = linear_branch(prepared, rows)
+        return combine(learner.averaged.cpu(), branch, selected.calibration, weights=options.quantize), selected
     except Diverged as error:
         warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
         run.state.refitted = False
@@ -116,7 +117,9 @@ def settled(
     options: Options, prepared: Prepared, module: TextClassifier, branch: NgramBranch | None, console: Console
 ) -> Selected:
     """The model of a convolution and a branch that were trained on the training part."""
-    selected = settle(module, branch, prepared.validation, target_precision=options.target_precision)
+    selected = settle(
+        module, branch, prepared.validation, target_precision=options.target_precision, weights=options.quantize
+    )
     if selected.decision.min_score == 1:
         warn(
             console,
@@ -172,6 +175,7 @@ def finish(
         decision=selected.decision,
         trained=report.trained(options),
         metrics=metrics,
+        weights=options.quantize,
     )
     publish(options.output, keep_resume=interrupted)
     report.print_last_screen(run.console, metrics, tally, part, options.output)
