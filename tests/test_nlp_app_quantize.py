@@ -47,7 +47,7 @@ def test_rounding_is_to_the_nearest_level_and_leaves_what_it_rounded(values: lis
     weight = torch.tensor([values])
     once = dequantize(quantize({"weight": weight}))["weight"]
     assert torch.equal(dequantize(quantize({"weight": once}))["weight"], once)
-    for before, after in zip(weight[0].split(BLOCK), once[0].split(BLOCK), strict=True):
+    for before, after in zip(torch.split(weight[0], BLOCK), torch.split(once[0], BLOCK), strict=True):
         level = before.abs().max() / LEVELS
         assert (before - after).abs().max() <= 0.75 * level + 1e-40  # half, and what the scale itself was rounded by
 

@@ -18,7 +18,7 @@ from nlp_app.ngrams import join
 from nlp_app.quantize import FLOAT32, INT8, round_weights
 from nlp_app.scoring import score, to_probabilities
 from training.batches import Dataset
-from training.calibration import Calibration, calibrate
+from training.calibration import MANY_TEXTS, Calibration, calibrate
 from training.decide import decide
 from training.validate import tally_of, validate
 
@@ -44,6 +44,7 @@ def settle(
     validation: Dataset,
     *,
     target_precision: float | None,
+    texts: int = MANY_TEXTS,
     weights: str = FLOAT32,
 ) -> Selected:
     """Add the parts, and find what is said at which score.
@@ -53,12 +54,13 @@ def settle(
         branch: fitted to the same training texts; None where texts are read without n-grams.
         validation: texts that neither was fitted to.
         target_precision: of what is answered, where the model shall abstain from the rest.
+        texts: that both were fitted to.
         weights: as they will be stored.
     """
     parts = [score(module, validation.encoded)]
     if branch is not None:
         parts.append(branch_logits(branch, validation))
-    calibration = calibrate(parts, validation.targets)
+    calibration = calibrate(parts, validation.targets, texts=texts)
     whole = combine(module, branch, calibration, weights=weights)
     probabilities = to_probabilities(calibration(parts), multi_label=module.config.multi_label)
     decision = decide(probabilities, validation.targets, target_precision=target_precision)

@@ -14,9 +14,10 @@ from nlp_app.tokenizer import KINDS
 from training.early_stopping import MEASURES, RULES, EarlyStopping, Margin
 from training.flags import add, check, option
 from training.linear import KINDS as NGRAMS
-from training.losses import AUTO, LOSSES, Loss
+from training.losses import AUTO, BALANCED, LOSSES, Loss
 from training.recipe import Recipe
 from training.recompute import MODES as RECOMPUTE
+from training.sampling import NONE, SAMPLINGS
 from training.schedules import SCHEDULES
 from training.sharding import MODES as SHARDING
 from training.step import PRECISIONS
@@ -92,6 +93,11 @@ class Options:
         "balanced, none, a number for each label in sorted order, or LABEL=NUMBER for each; "
         "auto: balanced up to a ratio of 4 where classes are skewed",
         many=True,
+    )
+    sampling: str = option(
+        NONE,
+        "texts of rare classes more often in an epoch of the convolution: balanced, or by the sqrt of their number",
+        choices=SAMPLINGS,
     )
     epochs: int | None = option(None, "passes over the training texts, at most", low=1, high=100_000)
     patience: int | None = option(None, "k: stop when the last k evaluations brought nothing", low=1, high=100_000)
@@ -211,6 +217,10 @@ class Options:
             raise ConfigError(
                 "--micro-batch-size 1 may leave BatchNorm one value per channel, of which there is no variance: "
                 "give 2 or more, or --sharding exact"
+            )
+        if self.sampling != NONE and self.class_weights == (BALANCED,):
+            raise ConfigError(
+                "--sampling and --class-weights balanced both even out the classes: leave one of them out"
             )
         if self.compile and (size is not None or self.gradient_checkpointing != "none"):
             raise ConfigError("--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks or auto")

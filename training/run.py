@@ -118,7 +118,12 @@ def settled(
 ) -> Selected:
     """The model of a convolution and a branch that were trained on the training part."""
     selected = settle(
-        module, branch, prepared.validation, target_precision=options.target_precision, weights=options.quantize
+        module,
+        branch,
+        prepared.validation,
+        target_precision=options.target_precision,
+        texts=len(prepared.train),
+        weights=options.quantize,
     )
     if selected.decision.min_score == 1:
         warn(
