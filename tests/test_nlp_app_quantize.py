@@ -14,7 +14,7 @@ from nlp_app.encoding import encode
 from nlp_app.model import TextClassifier
 from nlp_app.quantize import BLOCK, INT8, LEVELS, SCALES, dequantize, quantize, round_weights, stored_like
 from nlp_app.scoring import score
-from tests.conftest import METRICS, ROW_LABELS, TEXTS, command, make_module, make_tokenizer, write_checkpoint
+from tests.conftest import METRICS, ROW_LABELS, TEXTS, make_module, make_tokenizer
 from tests.test_nlp_app_checkpoint import edit_json, edit_tensors, refusal, rewrite
 from tests.test_training_data import examples
 from training.batches import Dataset
@@ -123,20 +123,3 @@ def test_refuses_a_scale_that_is_no_number(small: Path) -> None:
 
     rewrite(small, parts.MODEL, edit_tensors(spoil))
     assert "does not answer its golden inputs" in refusal(small)
-
-
-def test_a_checkpoint_can_be_made_smaller_afterwards(tmp_path: Path) -> None:
-    folder, output = write_checkpoint(tmp_path / "large"), tmp_path / "small"
-    made = command("training.quantize", folder, "--output", output)
-    assert made.returncode == 0, made.stderr
-    size = (output / parts.MODEL).stat().st_size
-    assert f"the weights take {size:,} bytes in {output}" in made.stdout
-    loaded, before = load_checkpoint(output), load_checkpoint(folder)
-    assert loaded.metrics["test"] is None
-    assert loaded.metrics["model"] == {"parameters": 1, "bytes": size, "version": loaded.version}
-    round_weights(before.module)
-    for name, tensor in before.module.state_dict().items():
-        assert torch.equal(loaded.module.state_dict()[name], tensor), name
-    again = command("training.quantize", folder, "--output", output)
-    assert again.returncode == 2
-    assert "exists: name another folder, or replace it with --overwrite" in again.stderr

@@ -6,6 +6,7 @@ from pathlib import Path
 from nlp_app.checkpoint import load_checkpoint, save_checkpoint
 from nlp_app.errors import run_command
 from nlp_app.folder import publish, repair
+from nlp_app.parts import MODEL
 from nlp_app.quantize import INT8
 from training.options import Options
 from training.output import check_output, work_on
@@ -21,7 +22,7 @@ def main() -> int:
     options = Options(output=given.output, overwrite=given.overwrite)
     repair(options.output)
     check_output(options)
-    checkpoint = load_checkpoint(given.checkpoint)
+    checkpoint, before = load_checkpoint(given.checkpoint), _bytes(given.checkpoint)
     with work_on(options) as work:
         save_checkpoint(
             work,
@@ -33,9 +34,12 @@ def main() -> int:
             weights=INT8,
         )
         publish(options.output)
-    before, after = ((folder / "model.safetensors").stat().st_size for folder in (given.checkpoint, options.output))
-    print(f"the weights take {after:,} bytes in {options.output}, where they took {before:,}")
+    print(f"the weights take {_bytes(options.output):,} bytes in {options.output}, where they took {before:,}")
     return 0
+
+
+def _bytes(folder: Path) -> int:
+    return (folder / MODEL).stat().st_size
 
 
 if __name__ == "__main__":
