@@ -4,6 +4,7 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from tests.conftest import Refused, write_csv
 from tests.test_training_data import examples
 from tests.test_training_run import train_main  # noqa: F401 - a fixture
 from training import run
+from training.combine import Selected, settle
 
 LABELS = ["a"] * 9 + ["b"] * 3 + ["c"] * 20
 
@@ -48,11 +50,20 @@ def test_the_table_compares_with_the_best_mean() -> None:
 def test_two_texts_of_each_class_are_enough_to_train_on(
     train_main: Callable[..., int],  # noqa: F811
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     classes: int,
 ) -> None:
+    told: list[int] = []
+
+    def spy(*parts: Any, texts: int, **values: Any) -> Selected:
+        told.append(texts)
+        return settle(*parts, texts=texts, **values)
+
+    monkeypatch.setattr(run, "settle", spy)
     rows = [(f"word{label} text{copy}", f"label{label}") for label in range(classes) for copy in range(2)]
     train, output = write_csv(tmp_path / "train.csv", rows), tmp_path / "out"
     assert train_main("--train", train, "--output", output, "--quantize", "int8") == 0
+    assert told == [len(rows) - Predictor.load(output).checkpoint.metrics["validation"]["texts"]]
     predictions = Predictor.load(output).predict([text for text, _ in rows])
     right = [one.label == label for one, (_, label) in zip(predictions, rows, strict=True)]
     assert sum(right) > len(right) / 2
