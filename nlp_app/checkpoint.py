@@ -19,6 +19,7 @@ from nlp_app.errors import CheckpointError, ConfigError
 from nlp_app.folder import MANIFEST, repair, write_file
 from nlp_app.golden import check_golden, make_golden
 from nlp_app.model import TextClassifier
+from nlp_app.quantize import FLOAT32, INT8, dequantize, quantize, round_weights, stored_like
 from nlp_app.tokenizer import Tokenizer
 
 
@@ -50,6 +51,7 @@ def save_checkpoint(
     trained: Mapping[str, Any],
     metrics: Mapping[str, Any],
     decision: Decision | None = None,
+    weights: str = FLOAT32,
 ) -> str:
     """Write the six files, the manifest last; the caller publishes the folder.
 
@@ -60,6 +62,7 @@ def save_checkpoint(
         trained: what to tell of the training in config.json; no clock time, so that equal runs give equal versions.
         metrics: what to write into metrics.json; `model.bytes` and `model.version` are added.
         decision: what is said at which score; None for the most probable label, always.
+        weights: how they are stored; for int8 the module is given the rounded ones, as a load will.
 
     Returns:
         The model's version.
@@ -67,12 +70,15 @@ def save_checkpoint(
     Raises:
         OutputError: the folder cannot be written.
     """
-    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    if weights == INT8:
+        round_weights(module)
+    state = quantize(module.state_dict()) if weights == INT8 else module.state_dict()
     contents = {
-        parts.MODEL: safetensors.torch.save(state),
+        parts.MODEL: safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()}),
         parts.CONFIG: parts.to_json(
             {
                 "model": module.config.to_json(),
+                "weights": weights,
                 "decision": (decision or Decision()).to_json(),
                 "trained": trained,
             }
@@ -114,7 +120,9 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
         sizes = f"{tokenizer.vocab_size} tokens, but {parts.CONFIG} says {config.vocab_size}"
         raise CheckpointError(f"{folder / parts.TOKENIZER} has {sizes}: {parts.REMEDY}")
     module = _build(folder, config)
-    state = parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], module.state_dict())
+    quantized = parts.read_weights(folder, contents[parts.CONFIG]) == INT8
+    expected = stored_like(module.state_dict()) if quantized else module.state_dict()
+    state = dequantize(parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], expected))
     try:
         module.load_state_dict(state, strict=True, assign=True)
     except ConfigError as error:

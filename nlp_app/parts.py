@@ -14,6 +14,7 @@ from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.errors import CheckpointError, ConfigError, TokenizerError
 from nlp_app.folder import CHECKPOINT_FILES, MANIFEST, previous_folder, work_folder
+from nlp_app.quantize import FLOAT32, KINDS
 from nlp_app.tokenizer import Tokenizer
 
 FORMAT_VERSION = 2
@@ -85,6 +86,17 @@ def read_config(folder: Path, data: bytes) -> tuple[ModelConfig, Decision, Mappi
         return config, Decision.from_json(values["decision"], classes=config.num_classes), values["trained"]
     except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG} is no model's config: {error}; {REMEDY}") from None
+
+
+def read_weights(folder: Path, data: bytes) -> str:
+    """How the weights are stored."""
+    kind = parse(folder / CONFIG, data).get("weights", FLOAT32)  # version 0.1 had none
+    if kind not in KINDS:
+        raise CheckpointError(
+            f"{folder / CONFIG} says that the weights are {kind!r}, but this program reads {' and '.join(KINDS)}: "
+            f"update the program, or {REMEDY}"
+        )
+    return str(kind)
 
 
 def read_tokenizer(folder: Path, data: bytes) -> Tokenizer:

@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 
 ORDER = [
     "errors", "config", "decision", "tokenizer", "characters", "ngrams", "places", "encoding", "model", "folded",
-    "device", "scoring", "golden", "folder", "parts", "checkpoint", "explain", "rows", "delimited", "formats", "tables",
-    "predictor", "predict",
+    "device", "scoring", "golden", "folder", "quantize", "parts", "checkpoint", "explain", "rows", "delimited",
+    "formats", "tables", "predictor", "predict",
 ]  # fmt: skip
 MAY_IMPORT = {"nlp_app": {"nlp_app"}, "training": {"nlp_app", "training"}, "serving": {"nlp_app", "serving"}}
 ROOMS = {"nlp_app", "training", "serving", "tests", "benchmarks"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.calibration import Calibration, brier_score, calibrate, calibration_error, top
+from training.calibration import MANY_TEXTS, PRIOR, Calibration, brier_score, calibrate, calibration_error, prior, top
 
 
 def drawn(scales: tuple[float, ...], texts: int = 4000) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -47,6 +47,16 @@ def test_several_labels_have_an_offset_too() -> None:
 def test_a_single_text_gives_finite_scales() -> None:
     found = calibrate([torch.tensor([[9.0, -9.0]]), torch.tensor([[1.0, 0.0]])], torch.tensor([0]))
     assert all(0.1 < scale < 10 for scale in found.scales)
+
+
+def test_a_convolution_of_few_texts_says_little_unless_many_held_out_texts_say_otherwise() -> None:
+    assert prior(MANY_TEXTS) == prior(10 * MANY_TEXTS) == PRIOR
+    assert prior(MANY_TEXTS // 100) == pytest.approx((PRIOR[0] / 10, PRIOR[1]))
+    loud = [torch.tensor([[9.0, -9.0]]), torch.tensor([[-0.1, 0.1]])]
+    few, many = (calibrate(loud, torch.tensor([0]), texts=texts).scales for texts in (MANY_TEXTS // 100, MANY_TEXTS))
+    assert few[0] / few[1] < 0.1 < many[0] / many[1]
+    parts, targets = drawn((1.5, 0.2))
+    assert calibrate(parts, targets, texts=20).scales == pytest.approx((1.5, 0.2), rel=0.15, abs=0.05)
 
 
 def test_calibration_error_by_hand() -> None:

@@ -13,10 +13,12 @@ from training.batches import Dataset
 from training.console import warn
 from training.interrupt import StopRequest
 from training.learner import Learner
+from training.losses import AUTO
 from training.memory import free_bytes, step_bytes
 from training.options import Options
 from training.prepare import Prepared
 from training.recipe import Recipe
+from training.sampling import NONE
 from training.sizes import explain
 
 COMPILERS = ("g++", "clang++", "c++")
@@ -49,9 +51,10 @@ def new_learner(
 
     device = find_device(options.device)
     config = prepared.config
-    recipe = options.recipe(
-        len(prepared.train), config.num_classes, prepared.class_weights, multi_label=config.multi_label
-    )
+    # Weights of auto would even out once more what is drawn evenly; the n-grams, which see each text once, need them.
+    evened_out = options.sampling != NONE and options.class_weights == (AUTO,)
+    weights = None if evened_out else prepared.class_weights
+    recipe = options.recipe(len(prepared.train), config.num_classes, weights, multi_label=config.multi_label)
     recipe = fitting(recipe, prepared, device, console)
     return Learner(
         module=prepared.new_module(options.seed),

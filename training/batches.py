@@ -15,6 +15,7 @@ from nlp_app.config import ModelConfig
 from nlp_app.encoding import Encoded, encode
 from nlp_app.tokenizer import Tokenizer, pad
 from training.data import Examples
+from training.sampling import take
 
 BATCHES_PER_POOL = 16
 Item = TypeVar("Item")
@@ -64,15 +65,19 @@ def targets_of(examples: Examples, config: ModelConfig) -> Tensor:
     return targets
 
 
-def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+def epoch_batches(
+    lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int, shares: NDArray[np.float64] | None = None
+) -> list[NDArray[np.int64]]:
     """The rows of each batch of one epoch: every row once, batches of texts of like length in random order.
+
+    With shares (N,) each row is taken as often as its share says, as many rows in all.
 
     Shuffled first and sorted only within pools of BATCHES_PER_POOL batches: sorting the whole set would put like
     texts together in every epoch, and BatchNorm's statistics in training would not be those of the set
     (docs/decisions.md has the scores). The same arguments give the same batches.
     """
     draw = np.random.default_rng([seed, epoch])
-    order = draw.permutation(len(lengths))
+    order = draw.permutation(len(lengths)) if shares is None else take(draw, shares)
     by_length = np.asarray(lengths)
     batches: list[NDArray[np.int64]] = []
     for pool in _slices(order, batch_size * BATCHES_PER_POOL):

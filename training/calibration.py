@@ -10,6 +10,10 @@ from torch import Tensor
 BINS = 15
 PRIOR = (0.7, 2.5)
 """What the scales of the convolution and of the linear branch are on most sets; a few texts move them little."""
+DEVIATION = 0.5
+"""Of the scales' logarithms about those of the prior."""
+MANY_TEXTS = 4300
+"""That the convolution of PRIOR was trained on; from fewer it learns less than it claims (docs/decisions.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +30,26 @@ class Calibration:
         return torch.stack(list(scaled)).sum(dim=0) + self.offset
 
 
-def calibrate(parts: Sequence[Tensor], targets: Tensor) -> Calibration:
+def prior(texts: int) -> tuple[float, ...]:
+    """PRIOR, the convolution's scale less by the root of what is missing to MANY_TEXTS training texts."""
+    return PRIOR[0] * min(1.0, texts / MANY_TEXTS) ** 0.5, *PRIOR[1:]
+
+
+def calibrate(parts: Sequence[Tensor], targets: Tensor, *, texts: int = MANY_TEXTS) -> Calibration:
     """The scales by which the sum's probabilities are likeliest on held-out texts.
 
     With one part it is temperature scaling, 1 / T (Guo et al., "On Calibration of Modern Neural Networks", 2017); with
     several labels a text Platt's scaling with a slope for each part. The likelihood has a prior: log-normal about PRIOR
-    with a deviation of 1, which weighs as much as a text or two.
+    with a deviation of DEVIATION, which weighs as much as a few texts.
 
     Args:
         parts: each (N, C), of texts that no part was trained on.
         targets: (N,) int64, or (N, C) of 0 and 1.
+        texts: that the convolution was trained on.
     """
     logits = torch.stack([part.double() for part in parts])
-    prior = torch.tensor(PRIOR[: len(parts)], dtype=torch.float64).log()
-    scales, offset = prior.clone().requires_grad_(), torch.zeros((), dtype=torch.float64, requires_grad=True)
+    middle = torch.tensor(prior(texts)[: len(parts)], dtype=torch.float64).log()
+    scales, offset = middle.clone().requires_grad_(), torch.zeros((), dtype=torch.float64, requires_grad=True)
     several = targets.ndim == 2
     optimizer = torch.optim.LBFGS(
         [scales, offset] if several else [scales], max_iter=100, line_search_fn="strong_wolfe"
@@ -52,7 +62,7 @@ def calibrate(parts: Sequence[Tensor], targets: Tensor) -> Calibration:
             loss = F.binary_cross_entropy_with_logits(summed, targets.double(), reduction="sum") + offset**2 / 2
         else:
             loss = F.cross_entropy(summed, targets, reduction="sum")
-        loss = loss + ((scales - prior) ** 2).sum() / 2
+        loss = loss + (((scales - middle) / DEVIATION) ** 2).sum() / 2
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -15,9 +15,10 @@ from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.model import NgramBranch, TextClassifier
 from nlp_app.ngrams import join
+from nlp_app.quantize import FLOAT32, INT8, round_weights
 from nlp_app.scoring import familiarity, score, to_probabilities
 from training.batches import Dataset
-from training.calibration import Calibration, calibrate
+from training.calibration import MANY_TEXTS, Calibration, calibrate
 from training.decide import decide
 from training.validate import tally_of, validate
 
@@ -38,7 +39,13 @@ class Selected:
 
 
 def settle(
-    module: TextClassifier, branch: NgramBranch | None, validation: Dataset, *, target_precision: float | None
+    module: TextClassifier,
+    branch: NgramBranch | None,
+    validation: Dataset,
+    *,
+    target_precision: float | None,
+    texts: int = MANY_TEXTS,
+    weights: str = FLOAT32,
 ) -> Selected:
     """Add the parts, and find what is said at which score.
 
@@ -47,12 +54,14 @@ def settle(
         branch: fitted to the same training texts; None where texts are read without n-grams.
         validation: texts that neither was fitted to.
         target_precision: of what is answered, where the model shall abstain from the rest.
+        texts: that both were fitted to.
+        weights: as they will be stored.
     """
     parts = [score(module, validation.encoded)]
     if branch is not None:
         parts.append(branch_logits(branch, validation))
-    calibration = calibrate(parts, validation.targets)
-    whole = combine(module, branch, calibration)
+    calibration = calibrate(parts, validation.targets, texts=texts)
+    whole = combine(module, branch, calibration, weights=weights)
     probabilities = to_probabilities(calibration(parts), multi_label=module.config.multi_label)
     decision = decide(
         probabilities,
@@ -93,7 +102,9 @@ def branch_logits(branch: NgramBranch, data: Dataset) -> Tensor:
         return torch.cat([branch(chunk) for chunk in chunks])
 
 
-def combine(module: TextClassifier, branch: NgramBranch | None, calibration: Calibration) -> TextClassifier:
+def combine(
+    module: TextClassifier, branch: NgramBranch | None, calibration: Calibration, *, weights: str = FLOAT32
+) -> TextClassifier:
     """One module, in eval mode on the CPU, whose logits are the sum of both parts' logits times their scales.
 
     The scales go into the last layer of each part, so nothing has to be known of them to serve the module.
@@ -106,4 +117,6 @@ def combine(module: TextClassifier, branch: NgramBranch | None, calibration: Cal
             for parameter in part.parameters() if part is not None else ():
                 parameter.mul_(scale)
         whole.output.bias.add_(calibration.offset)
+    if weights == INT8:  # here, so that what is measured is what is saved
+        round_weights(whole)
     return whole.eval()

@@ -11,6 +11,7 @@ from torch import Tensor
 from nlp_app.model import TextClassifier
 from training.batches import Dataset, epoch_batches, on_device, steps_per_epoch
 from training.recipe import Recipe
+from training.sampling import shares
 from training.schedules import Schedule
 from training.step import GradientStep
 
@@ -120,7 +121,13 @@ class Learner:
     def _rest_of_epoch(self, data: Dataset) -> list[Any]:
         epoch, done = divmod(self.step, self.steps_per_epoch)
         lengths = [len(text.input_ids) for text in data.encoded]
-        return epoch_batches(lengths, batch_size=self.recipe.batch_size, seed=self.recipe.seed, epoch=epoch + 1)[done:]
+        return epoch_batches(
+            lengths,
+            batch_size=self.recipe.batch_size,
+            seed=self.recipe.seed,
+            epoch=epoch + 1,
+            shares=shares(data.targets, self.recipe.sampling),
+        )[done:]
 
     def _take_step(self, input_ids: Tensor, targets: Tensor) -> float:
         loss = self._gradient_step(input_ids, targets, seed=self.recipe.seed * 1_000_003 + self.step)

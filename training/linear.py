@@ -96,6 +96,7 @@ def _fit(
     weights = np.ones(classes) if class_weights is None else class_weights.double().numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a machine that has nearly converged serves as well
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # of one or two texts each
         if targets.ndim == 2:
             has = targets.astype(bool)
             each = [np.where(has[:, place], weights[place], 1) for place in range(classes)]

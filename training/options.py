@@ -8,13 +8,16 @@ from typing import Any
 from torch import Tensor
 
 from nlp_app.errors import ConfigError
+from nlp_app.quantize import FLOAT32
+from nlp_app.quantize import KINDS as WEIGHTS
 from nlp_app.tokenizer import KINDS
 from training.early_stopping import MEASURES, RULES, EarlyStopping, Margin
 from training.flags import add, check, option
 from training.linear import KINDS as NGRAMS
-from training.losses import AUTO, LOSSES, Loss
+from training.losses import AUTO, BALANCED, LOSSES, Loss
 from training.recipe import Recipe
 from training.recompute import MODES as RECOMPUTE
+from training.sampling import NONE, SAMPLINGS
 from training.schedules import SCHEDULES
 from training.sharding import MODES as SHARDING
 from training.step import PRECISIONS
@@ -97,6 +100,11 @@ class Options:
         "auto: balanced up to a ratio of 4 where classes are skewed",
         many=True,
     )
+    sampling: str = option(
+        NONE,
+        "texts of rare classes more often in an epoch of the convolution: balanced, or by the sqrt of their number",
+        choices=SAMPLINGS,
+    )
     epochs: int | None = option(None, "passes over the training texts, at most", low=1, high=100_000)
     patience: int | None = option(None, "k: stop when the last k evaluations brought nothing", low=1, high=100_000)
     select_by: str = option("loss", "validation score that chooses and stops", choices=MEASURES)
@@ -131,6 +139,7 @@ class Options:
     precision: str = option(
         "auto", "bf16 where it is safe, float32; auto: bf16 on a GPU that has it", choices=PRECISIONS
     )
+    quantize: str = option(FLOAT32, "how the weights are stored: int8 takes a quarter of the bytes", choices=WEIGHTS)
     compile: bool = option(False, "torch.compile: needs a C++ compiler and some minutes of training to pay")
     explain_sizes: bool = option(False, "measure whether other sizes of layers would be faster", free=True)
 
@@ -214,6 +223,10 @@ class Options:
             raise ConfigError(
                 "--micro-batch-size 1 may leave BatchNorm one value per channel, of which there is no variance: "
                 "give 2 or more, or --sharding exact"
+            )
+        if self.sampling != NONE and self.class_weights == (BALANCED,):
+            raise ConfigError(
+                "--sampling and --class-weights balanced both even out the classes: leave one of them out"
             )
         if self.compile and (size is not None or self.gradient_checkpointing != "none"):
             raise ConfigError("--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks or auto")

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from nlp_app.config import ModelConfig
-from nlp_app.errors import DataError
+from nlp_app.errors import ConfigError, DataError
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import Tokenizer
 from training.batches import Dataset
@@ -19,6 +19,7 @@ from training.data import Examples, check_labels_known, label_set, odd_labels, r
 from training.linear import plan
 from training.losses import AUTO, OUTPUT_OF, class_weights
 from training.options import Options
+from training.sampling import NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ def prepare(options: Options, console: Console) -> Prepared:
     for warning in warnings:
         warn(console, warning)
     options.loss_of(None, multi_label=train.multi_label)  # or it says now what the loss does not take
+    if train.multi_label and options.sampling != NONE:
+        raise ConfigError("--sampling is for one label a text, but these texts have lists of labels: leave it out")
     labels = label_set(train)
     tokenizer = Tokenizer.train(
         train.texts, kind=options.tokenizer, vocab_size=options.vocab_size, min_frequency=options.min_frequency

@@ -22,6 +22,8 @@ class Recipe:
     patience: int
     """In evaluations; the schedule `plateau` halves the rate after half of it."""
     loss: Loss = field(default_factory=Loss)
+    sampling: str = "none"
+    """How often an epoch takes the texts of each class."""
     schedule: str = "constant"
     evaluate_every: int | None = None
     """Steps between two evaluations; None for one an epoch."""

@@ -93,7 +93,8 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
         refit(run, learner, rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
             raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
-        return combine(learner.averaged.cpu(), linear_branch(prepared, rows), selected.calibration), selected
+        branch = linear_branch(prepared, rows)
+        return combine(learner.averaged.cpu(), branch, selected.calibration, weights=options.quantize), selected
     except Diverged as error:
         warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
         run.state.refitted = False
@@ -118,7 +119,14 @@ def settled(
     options: Options, prepared: Prepared, module: TextClassifier, branch: NgramBranch | None, console: Console
 ) -> Selected:
     """The model of a convolution and a branch that were trained on the training part."""
-    selected = settle(module, branch, prepared.validation, target_precision=options.target_precision)
+    selected = settle(
+        module,
+        branch,
+        prepared.validation,
+        target_precision=options.target_precision,
+        texts=len(prepared.train),
+        weights=options.quantize,
+    )
     if selected.decision.min_score == 1:
         warn(
             console,
@@ -176,6 +184,7 @@ def finish(
         decision=selected.decision,
         trained=report.trained(options),
         metrics=metrics,
+        weights=options.quantize,
     )
     publish(options.output, keep_resume=interrupted)
     report.print_last_screen(run.console, metrics, answers.tally, part, options.output)
