@@ -24,6 +24,7 @@ OPEN = "by the number of texts"
 SHOWN = {
     "train": "the sample set",
     "label_column": "label, or labels where there is none",
+    "embedding_dim": "128, or that of --vectors",
     "epochs": OPEN,
     "learning_rate": "by the number of classes",
     "patience": OPEN,
@@ -52,6 +53,10 @@ class Options:
         None, "labelled texts that choose the epoch; default: a part of --train", free=True
     )
     test: Path | None = option(None, "labelled texts, read after training ended, that measure the result", free=True)
+    vectors: str | None = option(
+        None, "of words, to start with: a text file, a name of torchtext's, or a static embedding model", free=True
+    )
+    unlabelled: Path | None = option(None, "texts without labels, which are learnt from first", free=True)
     output: Path = option(Path("checkpoint"), "folder for the checkpoint", free=True)
     text_column: tuple[str, ...] = option(("text",), "column with the text; several are joined by a space", many=True)
     label_column: str | None = option(None, "column with the label, or with lists of labels")
@@ -74,7 +79,7 @@ class Options:
         "auto", "that a linear branch reads: words, all (characters too), none; auto: by the amount of text",
         choices=NGRAMS,
     )  # fmt: skip
-    embedding_dim: int = option(128, "width of a token's vector", low=1, high=8192)
+    embedding_dim: int | None = option(None, "width of a token's vector", low=1, high=8192)
     num_filters: int = option(64, "filters a kernel size", low=1, high=8192)
     kernel_sizes: tuple[int, ...] = option(
         (1, 3, 5), "widths of the convolutions, in tokens", many=True, low=1, high=64
