@@ -27,6 +27,7 @@ OPEN = "by the number of texts"
 SHOWN = {
     "train": "the sample set",
     "label_column": "label, or labels where there is none",
+    "embedding_dim": "128, or that of --vectors",
     "epochs": OPEN,
     "learning_rate": "by the number of classes",
     "patience": OPEN,
@@ -58,6 +59,10 @@ class Options:
     out_of_scope: Path | None = option(
         None, "texts unlike those of --train, read after training ended: how many are called out of scope", free=True
     )
+    vectors: str | None = option(
+        None, "of words, to start with: a text file, a name of torchtext's, or a static embedding model", free=True
+    )
+    unlabelled: Path | None = option(None, "texts without labels, which are learnt from first", free=True)
     output: Path = option(Path("checkpoint"), "folder for the checkpoint", free=True)
     reliability_plot: Path | None = option(
         None, "draw scores against shares of right answers into this .png or .svg file", free=True
@@ -83,7 +88,7 @@ class Options:
         "auto", "that a linear branch reads: words, all (characters too), none; auto: by the amount of text",
         choices=NGRAMS,
     )  # fmt: skip
-    embedding_dim: int = option(128, "width of a token's vector", low=1, high=8192)
+    embedding_dim: int | None = option(None, "width of a token's vector", low=1, high=8192)
     num_filters: int = option(64, "filters a kernel size", low=1, high=8192)
     kernel_sizes: tuple[int, ...] = option(
         (1, 3, 5), "widths of the convolutions, in tokens", many=True, low=1, high=64

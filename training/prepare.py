@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,7 +19,10 @@ from training.data import Examples, check_labels_known, label_set, odd_labels, r
 from training.linear import plan
 from training.losses import AUTO, OUTPUT_OF, class_weights
 from training.options import Options
+from training.pretrain import read_unlabelled
 from training.sampling import NONE
+from training.start import Start, embedding_dim, make_start
+from training.vectors import read_vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +38,12 @@ class Prepared:
     digest: str
     """SHA-256 of the texts and labels of both parts."""
     warnings: list[str]
+    start: Start = field(default_factory=Start)
 
     def new_module(self, seed: int) -> TextClassifier:
-        """An untrained module; the same seed gives the same weights."""
+        """A module at its start; the same seed gives the same weights."""
         torch.manual_seed(seed)
-        return TextClassifier(config=self.config)
+        return self.start.put_into(TextClassifier(config=self.config))
 
 
 def prepare(options: Options, console: Console) -> Prepared:
@@ -58,14 +62,17 @@ def prepare(options: Options, console: Console) -> Prepared:
     if train.multi_label and options.sampling != NONE:
         raise ConfigError("--sampling is for one label a text, but these texts have lists of labels: leave it out")
     labels = label_set(train)
+    unlabelled = None if options.unlabelled is None else read_unlabelled(options.unlabelled, options)
+    texts = train.texts if unlabelled is None else [*train.texts, *unlabelled.texts]
     tokenizer = Tokenizer.train(
-        train.texts, kind=options.tokenizer, vocab_size=options.vocab_size, min_frequency=options.min_frequency
+        texts, kind=options.tokenizer, vocab_size=options.vocab_size, min_frequency=options.min_frequency
     )
+    vectors = None if options.vectors is None else read_vectors(options.vectors, tokenizer)
     slots, orders = plan(train.texts, options.ngrams)
     config = ModelConfig(
         labels=labels,
         vocab_size=tokenizer.vocab_size,
-        embedding_dim=options.embedding_dim,
+        embedding_dim=embedding_dim(options, vectors),
         num_filters=options.num_filters,
         kernel_sizes=options.kernel_sizes,
         num_blocks=options.num_blocks,
@@ -85,6 +92,7 @@ def prepare(options: Options, console: Console) -> Prepared:
     return Prepared(
         train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config, class_weights=weights,
         digest=_digest(train, validation), warnings=warnings,
+        start=make_start(options, config, tokenizer, vectors, unlabelled, console),
     )  # fmt: skip
 
 

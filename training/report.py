@@ -153,6 +153,7 @@ def metrics(
         },
         "test": test,
         "out_of_scope": scope,
+        "start": prepared.start.told,
         "model": {"parameters": sum(parameter.numel() for parameter in module.parameters())},
         "peak_memory_mb": peak_memory_mb(),
         "seed": seed,
@@ -167,7 +168,8 @@ def _whole(epochs: float) -> float:
 
 def trained(options: Options) -> dict[str, Any]:
     """What config.json tells of the training: no clock time, so that equal runs give equal model versions."""
-    files = {name: getattr(options, name) for name in ("train", "validation")}
+    files = {name: getattr(options, name) for name in ("train", "validation", "unlabelled")}
+    files["vectors"] = options.vectors and Path(options.vectors)
     named = {name: path and os.fsencode(path.name).decode(errors="replace") for name, path in files.items()}
     return {"options": {**options.fingerprint(), **named}, "versions": versions()}
 

@@ -56,7 +56,7 @@ def first_state(options: Options, prepared: Prepared, store: StateStore) -> RunS
     """
     # Other libraries or another number of threads add in another order: the weights would not be the unbroken run's.
     machine = {"versions": report.versions(), "threads": torch.get_num_threads()}
-    fingerprint = options.fingerprint() | machine | {"data": prepared.digest}
+    fingerprint = options.fingerprint() | machine | {"data": prepared.digest} | prepared.start.digests
     state = store.load() if options.resume else None
     if state is None:
         state = RunState(fingerprint=fingerprint)

@@ -1,0 +1,87 @@
+"""What a module starts with in place of chance alone: vectors of words, and what unlabelled texts taught."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from nlp_app.config import ModelConfig
+from nlp_app.errors import ConfigError
+from nlp_app.model import TextClassifier
+from nlp_app.tokenizer import Tokenizer
+from training.console import warn
+from training.options import Options
+from training.pretrain import Unlabelled, pretrain
+from training.vectors import FEW, WordVectors
+
+USUAL_DIM = ModelConfig.embedding_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The part of a module's state that training begins with."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """By their names in the module's state_dict; the rest is drawn."""
+    digests: dict[str, str | None] = field(default_factory=lambda: {"vectors": None, "unlabelled": None})
+    """Of what it was made of; a resumed run must have the same."""
+    told: dict[str, Any] = field(default_factory=lambda: {"vectors": None, "unlabelled": None})
+    """For metrics.json."""
+
+    def put_into(self, module: TextClassifier) -> TextClassifier:
+        """The module, begun."""
+        module.load_state_dict({**module.state_dict(), **self.tensors})
+        return module
+
+
+def embedding_dim(options: Options, vectors: WordVectors | None) -> int:
+    """E: the one that was asked for, the vectors', or the usual.
+
+    Raises:
+        ConfigError: another one was asked for than the vectors have.
+    """
+    asked = options.embedding_dim
+    if vectors is None:
+        return asked or USUAL_DIM
+    if asked not in (None, vectors.dim):
+        has = f"the vectors of --vectors {options.vectors} have {vectors.dim} numbers"
+        raise ConfigError(f"--embedding-dim is {asked}, but {has}: leave --embedding-dim out")
+    return vectors.dim
+
+
+def make_start(
+    options: Options,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    vectors: WordVectors | None,
+    unlabelled: Unlabelled | None,
+    console: Console,
+) -> Start:
+    """Put the vectors into the embedding, then learn from the unlabelled texts, where there are any of either."""
+    start = Start()
+    torch.manual_seed(options.seed)
+    module = TextClassifier(config=config)
+    if vectors is not None:
+        tell(vectors, options, console)
+        with torch.no_grad():
+            module.embedding.weight[vectors.has] = vectors.rows[vectors.has]
+        start.tensors["embedding.weight"] = module.embedding.weight.detach()
+        start.digests["vectors"], start.told["vectors"] = vectors.digest, {"dim": vectors.dim, "share": vectors.share}
+    if unlabelled is not None:
+        start.told["unlabelled"] = pretrain(module, unlabelled, tokenizer, options, console)
+        start.digests["unlabelled"] = unlabelled.digest
+        state = module.state_dict()
+        start.tensors.update({name: state[name] for name in state if name.startswith(("embedding.", "blocks."))})
+    return start
+
+
+def tell(vectors: WordVectors, options: Options, console: Console) -> None:
+    """Say how much of the vocabulary has a vector, and warn where it is little."""
+    words = f"{int(vectors.has.sum()):,} of the vocabulary's words, {vectors.share:.1%}"
+    if vectors.share < FEW:
+        remedy = "are they of the same language? the other words start by chance"
+        warn(console, f"--vectors {options.vectors} has vectors of only {words}: {remedy}")
+    else:
+        console.print(f"vectors of {words}, with {vectors.dim} numbers each")
