@@ -111,6 +111,7 @@ def metrics(
             **{name: selected.scores[name] for name in VALIDATED},
             "alone": selected.alone,
         },
+        "teacher": {**state.teacher, "used": bool(state.teacher["used"])} if state.teacher else None,
         "test": test,
         "model": {"parameters": sum(parameter.numel() for parameter in module.parameters())},
         "peak_memory_mb": peak_memory_mb(),
@@ -126,7 +127,7 @@ def _whole(epochs: float) -> float:
 
 def trained(options: Options) -> dict[str, Any]:
     """What config.json tells of the training: no clock time, so that equal runs give equal model versions."""
-    files = {name: getattr(options, name) for name in ("train", "validation")}
+    files = {name: getattr(options, name) for name in ("train", "validation", "teacher")}
     named = {name: path and os.fsencode(path.name).decode(errors="replace") for name, path in files.items()}
     return {"options": {**options.fingerprint(), **named}, "versions": versions()}
 
