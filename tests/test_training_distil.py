@@ -1,6 +1,7 @@
 """Learning from a teacher: its share of the loss, when it is used, and that a run goes on as if nothing had been."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -14,7 +15,7 @@ import torch
 
 from nlp_app.checkpoint import load_checkpoint
 from tests.conftest import ROW_LABELS, TEXTS, Refused, write_checkpoint
-from training import run
+from training import distil, run
 from training.distil import MIX, mixed
 from training.losses import Loss
 from training.state import StateStore
@@ -58,6 +59,13 @@ def test_parts_add_up_with_probabilities_too(weights: torch.Tensor | None) -> No
     loss = Loss(class_weights=weights)
     parts = sum(loss.total(logits[part], targets[part]) for part in (slice(0, 3), slice(3, 7)))
     torch.testing.assert_close(parts / loss.divisor(targets), loss(logits, targets))
+
+
+def test_what_a_text_weighs_is_by_the_teacher_too() -> None:
+    """Where nothing is known, each text's loss is log C, and so is their weighted mean, whatever they weigh."""
+    targets = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]], dtype=torch.float64)
+    loss = Loss(class_weights=WEIGHTS)(torch.zeros(2, 3, dtype=torch.float64), targets)
+    torch.testing.assert_close(loss.item(), math.log(3))
 
 
 def rows() -> list[tuple[str, str]]:
@@ -112,13 +120,13 @@ def metrics(folder: Path) -> dict[str, Any]:
 
 def kept_if(better: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the model that learned from the teacher be better, or worse, than it is."""
-    decide = run.distil.keep_better
+    decide = distil.keep_better
 
     def tilted(run_: Any, taught: Any) -> None:
         taught.scores["loss"] = -1.0 if better else 99.0
         decide(run_, taught)
 
-    monkeypatch.setattr(run.distil, "keep_better", tilted)
+    monkeypatch.setattr(distil, "keep_better", tilted)
 
 
 def test_a_worse_teacher_is_told_of_and_not_used(
@@ -206,6 +214,8 @@ def test_a_resumed_run_ends_as_the_unbroken_one(
     broken = metrics(tmp_path / "out")
     assert broken["train"]["stopped_because"] == "interrupted by the user"
     assert broken["teacher"]["used"] is (better and saves >= 8)
+    if saves in (5, 6):
+        assert broken["validation"]["loss"] == pytest.approx(broken["teacher"]["without"]["loss"])
     train_main("--output", tmp_path / "out", "--teacher", good, "--resume")
     versions = [load_checkpoint(tmp_path / name).version for name in ("unbroken", "out")]
     assert versions[0] == versions[1]
@@ -233,13 +243,13 @@ def test_a_run_is_resumed_with_the_same_teacher_alone(
 def test_ctrl_c_while_the_teacher_is_asked_leaves_nothing(
     train_main: Callable[..., int], good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = run.distil.ask
+    ask = distil.ask
 
     def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         return ask(*arguments)
 
-    monkeypatch.setattr(run.distil, "ask", interrupted)
+    monkeypatch.setattr(distil, "ask", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_main("--output", tmp_path / "out", "--teacher", good)
     assert not list(tmp_path.glob("out*"))
@@ -266,7 +276,7 @@ def test_texts_with_several_labels_learn_too(
     path = tmp_path / "several.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     teacher = write_checkpoint(tmp_path / "teacher", multi_label=True)
-    monkeypatch.setattr(run.distil, "is_positive", lambda gaps: False)
+    monkeypatch.setattr(distil, "is_positive", lambda gaps: False)
     kept_if(True, monkeypatch)
     monkeypatch.setattr(
         sys, "argv", ["run", *SMALL, "--train", str(path), "--output", str(tmp_path / "out"), "--teacher", str(teacher)]

@@ -52,8 +52,8 @@ class StandIn:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     StandIn.asked = 0
     logging = SimpleNamespace(disable_progress_bar=nothing)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=StandIn))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "transformers.utils.logging", logging)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=StandIn))
+    monkeypatch.setitem(sys.modules, "transformers.utils.logging", logging)
 
 
 def write_scores(path: Path, lines: Sequence[object]) -> Path:
@@ -190,7 +190,7 @@ def test_refuses_an_encoder_without_its_library_or_where_there_is_none(
     monkeypatch.setattr(StandIn, "__init__", failing)
     with pytest.raises(ConfigError, match=r"--teacher .*nowhere cannot be used \(no such model\): name a checkpoint"):
         encoder.load_encoder(tmp_path / "nowhere", CPU)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match=r"is a sentence encoder, which needs sentence-transformers: pip install"):
         encoder.load_encoder(tmp_path / "nowhere", CPU)
 

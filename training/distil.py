@@ -1,6 +1,7 @@
 """Learning from a teacher: its probabilities become targets of the convolution, where that makes a better model.
 
-The model is first trained without it, and a teacher whose validation loss is clearly higher is not used. Else the model is trained anew with the teacher, and the better of the two is kept. Both comparisons are of calibrated
+The model is first trained without it; a teacher whose validation loss is clearly higher than that model's is not used.
+Else another one is trained with the teacher, and the better of the two is kept. Both comparisons are of calibrated
 losses, since among some hundred texts accuracy moves by a point of its own accord (docs/decisions.md).
 """
 

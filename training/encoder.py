@@ -77,9 +77,9 @@ def load_encoder(name: Path, device: torch.device) -> Any:
             name.as_posix(), device=str(device), model_kwargs={"use_safetensors": True}, trust_remote_code=False
         )
     except Exception as error:  # whatever the library makes of a folder that is none, or of a network that is not there
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise ConfigError(
-            f"--teacher {name} cannot be used ({reason[:200]}): name a checkpoint, a .jsonl file of scores, "
+            f"--teacher {name} cannot be used ({reason}): name a checkpoint, a .jsonl file of scores, "
             "or a sentence-transformers folder"
         ) from None
 

@@ -59,8 +59,8 @@ def first_state(
     """
     # Other libraries or another number of threads add in another order: the weights would not be the unbroken run's.
     machine = {"versions": report.versions(), "threads": torch.get_num_threads()}
-    device, name = find_device(options.device), options.teacher
-    teacher = None if name is None else find_teacher(name, prepared.config, device)
+    device, named = find_device(options.device), options.teacher
+    teacher = None if named is None else find_teacher(named, prepared.config, device)
     fingerprint = options.fingerprint() | machine | {"data": prepared.digest, "teacher": teacher and teacher.digest}
     state = store.load() if options.resume else None
     if state is None:
