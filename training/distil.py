@@ -23,10 +23,10 @@ from training.encoder import one_hot
 from training.fit import DISTILLATION, SELECTION, Run
 from training.interrupt import StopRequest
 from training.prepare import Prepared
-from training.teacher import LEAST, Teacher
+from training.teacher import Teacher
 from training.validate import plain_losses, tally_of
 
-MIX = 0.7
+MIX = 0.5
 """Of the target is the teacher's, the rest the label's (docs/decisions.md)."""
 TRAIN, VALIDATION = "train", "validation"
 PLAIN = "plain"
@@ -38,7 +38,7 @@ def ask(teacher: Teacher, prepared: Prepared, console: Console, stop: StopReques
     """Have all texts scored.
 
     Returns:
-        what metrics.json tells of the teacher, and its calibrated probabilities (N, C) of TRAIN and VALIDATION.
+        what metrics.json tells of the teacher, and its calibrated logits (N, C) of TRAIN and VALIDATION.
 
     Raises:
         KeyboardInterrupt: the user asked to stop.
@@ -52,19 +52,20 @@ def ask(teacher: Teacher, prepared: Prepared, console: Console, stop: StopReques
     console.print(f"the teacher scores {len(prepared.train) + len(prepared.validation):,} texts")
     started = time.perf_counter()
     logits = teacher.answer(prepared, check)
-    calibration, targets = calibrate(logits[1:], prepared.validation.targets), prepared.validation.targets
+    calibration = calibrate(logits[1:], prepared.validation.targets)
     train, validation = (calibration([part]) for part in logits)
-    several = prepared.config.multi_label
-    answers = {TRAIN: to_probabilities(train, multi_label=several)}
-    answers[VALIDATION] = to_probabilities(validation, multi_label=several)
-    decision = decide(answers[VALIDATION], targets)
-    told = {
-        "loss": plain_losses(validation, targets).mean().item(),
-        "accuracy": tally_of(prepared.config, answers[VALIDATION], targets, decision).accuracy,
-        "seconds": time.perf_counter() - started,
-        "used": None,
-    }
-    return told, answers
+    told = {**_measured(prepared, validation), "seconds": time.perf_counter() - started, "used": None}
+    return told, {TRAIN: train, VALIDATION: validation}
+
+
+def _measured(prepared: Prepared, logits: Tensor) -> dict[str, float]:
+    """The loss and the accuracy of logits on the validation texts."""
+    targets, probabilities = (
+        prepared.validation.targets,
+        to_probabilities(logits, multi_label=prepared.config.multi_label),
+    )
+    tally = tally_of(prepared.config, probabilities, targets, decide(probabilities, targets))
+    return {"loss": plain_losses(logits, targets).mean().item(), "accuracy": tally.accuracy}
 
 
 def is_worth_it(run: Run, plain: Selected, validation: Dataset) -> bool:
@@ -73,11 +74,9 @@ def is_worth_it(run: Run, plain: Selected, validation: Dataset) -> bool:
     if told["used"] is not None:  # the interrupted run had decided it
         return False
     told["without"] = _scores(plain.scores)
-    answers, several = run.store.tensors("teacher")[VALIDATION], plain.module.config.multi_label
-    own = score(plain.module, validation.encoded)
-    logits = torch.logit(answers, eps=LEAST) if several else answers.clamp_min(LEAST).log()
-    gaps = plain_losses(logits, validation.targets) - plain_losses(own, validation.targets)
-    worth = not run.state.diverged and not is_positive(gaps)
+    logits = run.store.tensors("teacher")[VALIDATION], score(plain.module, validation.encoded)
+    teachers, own = (plain_losses(each, validation.targets) for each in logits)
+    worth = not run.state.diverged and not is_positive(teachers - own)
     told["used"] = None if worth else False
     _say(run, "the teacher", told, "the model learns from it" if worth else "that is worse: it is not used")
     if worth:
@@ -107,7 +106,8 @@ def keep_better(run: Run, taught: Selected) -> None:
 def taught(run: Run, rows: Dataset, *parts: str) -> Dataset:
     """The rows of these parts, with targets that are the label's and the teacher's."""
     answers = run.store.tensors("teacher")
-    return replace(rows, targets=mixed(rows.targets, torch.cat([answers[part] for part in parts])))
+    logits = torch.cat([answers[part] for part in parts])
+    return replace(rows, targets=mixed(rows.targets, to_probabilities(logits, multi_label=rows.targets.ndim == 2)))
 
 
 def mixed(targets: Tensor, answers: Tensor) -> Tensor:
