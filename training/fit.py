@@ -17,7 +17,7 @@ from training.progress import Watch
 from training.state import RunState, StateStore
 from training.validate import validate
 
-SELECTION, REFIT = "selection", "refit"
+SELECTION, DISTILLATION, REFIT = "selection", "distillation", "refit"
 INTERRUPTED = "interrupted by the user"
 
 
@@ -49,7 +49,7 @@ def select(run: Run, learner: Learner, train: Dataset, validation: Dataset, stop
         ConfigError: the loss is no number, and there is no evaluation to keep.
     """
     state, last_step = run.state, learner.recipe.epochs * learner.steps_per_epoch
-    with Watch(console=run.console, phase=SELECTION, epochs=learner.recipe.epochs, done=learner.epoch) as watch:
+    with Watch(console=run.console, phase=state.phase, epochs=learner.recipe.epochs, done=learner.epoch) as watch:
         while not state.stopped_because:
             try:
                 loss = _advance(run, learner, train, watch, last_step)

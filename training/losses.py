@@ -61,7 +61,8 @@ class Loss:
 
         Args:
             output: (B, C) logits for cross-entropy, log-probabilities for nll.
-            targets: (B,) int64, places in the model's labels; for several labels a text (B, C) of 0 and 1.
+            targets: (B,) int64, places in the model's labels; for several labels a text (B, C) of 0 and 1; for
+                cross-entropy also (B, C) probabilities.
         """
         if self.multi_label:
             return self._binary(output, targets)
@@ -76,7 +77,8 @@ class Loss:
         """The weights' sum, or the number of texts: a scalar."""
         if self.class_weights is None or self.multi_label:
             return torch.tensor(float(len(targets)))
-        return self.class_weights.to(targets.device)[targets].sum()
+        weights = self.class_weights.to(targets.device)
+        return (targets @ weights if targets.ndim == 2 else weights[targets]).sum()
 
     def _binary(self, output: Tensor, targets: Tensor) -> Tensor:
         """Class weights multiply what a label says where it is there, as in torch's pos_weight."""

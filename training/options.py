@@ -110,6 +110,12 @@ class Options:
         "texts of rare classes more often in an epoch of the convolution: balanced, or by the sqrt of their number",
         choices=SAMPLINGS,
     )
+    teacher: Path | None = option(
+        None,
+        "whose scores the convolution learns from: a checkpoint folder, a .jsonl file of scores, or a "
+        "sentence-transformers folder or name",
+        free=True,
+    )
     epochs: int | None = option(None, "passes over the training texts, at most", low=1, high=100_000)
     patience: int | None = option(None, "k: stop when the last k evaluations brought nothing", low=1, high=100_000)
     select_by: str = option("loss", "validation score that chooses and stops", choices=MEASURES)
@@ -153,6 +159,7 @@ class Options:
             check(one, getattr(self, one.name))
         self._check_parts()
         self._check_stopping()
+        self._check_teacher()
         self.loss_of(None)
 
     def recipe(self, texts: int, classes: int, weights: Tensor | None = None, *, multi_label: bool = False) -> Recipe:
@@ -235,6 +242,11 @@ class Options:
             )
         if self.compile and (size is not None or self.gradient_checkpointing != "none"):
             raise ConfigError("--compile takes neither --micro-batch-size nor --gradient-checkpointing blocks or auto")
+
+    def _check_teacher(self) -> None:
+        if self.teacher is not None and (self.loss == "nll" or self.focal_gamma):
+            flag = "--loss nll" if self.loss == "nll" else "--focal-gamma"
+            raise ConfigError(f"--teacher needs a loss that takes probabilities, which {flag} does not: leave it out")
 
     def wants_refit(self, tokens: int) -> bool:
         """Whether to train again on all rows, given the number of tokens of the training texts.

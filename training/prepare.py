@@ -35,6 +35,8 @@ class Prepared:
     config: ModelConfig
     class_weights: Tensor | None
     """(C,) what a text of each class weighs."""
+    examples: tuple[Examples, Examples]
+    """Of both parts, for a teacher to read."""
     digest: str
     """SHA-256 of the texts and labels of both parts."""
     warnings: list[str]
@@ -91,7 +93,7 @@ def prepare(options: Options, console: Console) -> Prepared:
     console.print(f"{len(train):,} training and {len(validation):,} validation texts, {len(labels)} labels")
     return Prepared(
         train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config, class_weights=weights,
-        digest=_digest(train, validation), warnings=warnings,
+        examples=(train, validation), digest=_digest(train, validation), warnings=warnings,
         start=make_start(options, config, tokenizer, vectors, unlabelled, console),
     )  # fmt: skip
 

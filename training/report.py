@@ -151,6 +151,7 @@ def metrics(
             **{name: selected.scores[name] for name in VALIDATED},
             "alone": selected.alone,
         },
+        "teacher": {**state.teacher, "used": bool(state.teacher["used"])} if state.teacher else None,
         "test": test,
         "out_of_scope": scope,
         "start": prepared.start.told,
@@ -168,7 +169,7 @@ def _whole(epochs: float) -> float:
 
 def trained(options: Options) -> dict[str, Any]:
     """What config.json tells of the training: no clock time, so that equal runs give equal model versions."""
-    files = {name: getattr(options, name) for name in ("train", "validation", "unlabelled")}
+    files = {name: getattr(options, name) for name in ("train", "validation", "unlabelled", "teacher")}
     files["vectors"] = options.vectors and Path(options.vectors)
     named = {name: path and os.fsencode(path.name).decode(errors="replace") for name, path in files.items()}
     return {"options": {**options.fingerprint(), **named}, "versions": versions()}

@@ -8,17 +8,18 @@ import torch
 from rich.console import Console
 
 from nlp_app.checkpoint import save_checkpoint
+from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, DataError, run_command
 from nlp_app.folder import publish, repair
 from nlp_app.model import NgramBranch, TextClassifier
-from training import report
+from training import distil, report
 from training.assemble import check_machine, explain_sizes, new_learner
 from training.batches import Dataset
 from training.combine import Selected, combine, settle
 from training.console import make_console, warn
 from training.data import read_strangers
-from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select
-from training.interrupt import Interrupted, stop_request
+from training.fit import DISTILLATION, INTERRUPTED, REFIT, SELECTION, Run, refit, select
+from training.interrupt import Interrupted, StopRequest, stop_request
 from training.learner import Diverged
 from training.linear import fit_branch
 from training.memory import out_of_memory_said
@@ -27,6 +28,7 @@ from training.output import check_output, holds_finished_model, work_on
 from training.prepare import Prepared, prepare, read
 from training.reliability import plot_reliability
 from training.state import RunState, StateStore
+from training.teacher import find_teacher
 from training.validate import validate
 
 
@@ -42,25 +44,35 @@ def main() -> int:
     explain_sizes(options, prepared, console)
     with work_on(options) as work, stop_request() as stop:
         store = StateStore(work=work)
-        run = Run(state=first_state(options, prepared, store), store=store, stop=stop, console=console)
+        state = first_state(options, prepared, store, console, stop)
+        run = Run(state=state, store=store, stop=stop, console=console)
         module, selected = train(options, prepared, run)
         finish(options, prepared, run, module, selected, work)
     return 0
 
 
-def first_state(options: Options, prepared: Prepared, store: StateStore) -> RunState:
-    """Where to begin: at the start, or with --resume where the interrupted run was.
+def first_state(
+    options: Options, prepared: Prepared, store: StateStore, console: Console, stop: StopRequest
+) -> RunState:
+    """Where to begin: at the start, a teacher's answers being stored, or with --resume where the interrupted run was.
 
     Raises:
         ConfigError: the interrupted run had other options, data, libraries or threads.
     """
     # Other libraries or another number of threads add in another order: the weights would not be the unbroken run's.
     machine = {"versions": report.versions(), "threads": torch.get_num_threads()}
-    fingerprint = options.fingerprint() | machine | {"data": prepared.digest} | prepared.start.digests
+    device, named = find_device(options.device), options.teacher
+    teacher = None if named is None else find_teacher(named, prepared.config, device)
+    read = {"data": prepared.digest, "teacher": teacher and teacher.digest}
+    fingerprint = options.fingerprint() | machine | read | prepared.start.digests
     state = store.load() if options.resume else None
     if state is None:
         state = RunState(fingerprint=fingerprint)
-        store.save(state, {})
+        if teacher is None:
+            store.save(state, {})
+        else:
+            state.teacher, answers = distil.ask(teacher, prepared, console, stop)
+            store.save(state, {"teacher": answers})
     for name, value in fingerprint.items():
         if state.fingerprint.get(name) != value:
             was = f"was {state.fingerprint.get(name)!r} in the interrupted run and is {value!r} now"
@@ -78,11 +90,23 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
     """
     branch = linear_branch(prepared, prepared.train)
     learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
+    stopping = options.stopping(learner.recipe.patience)
+
+    def so_far() -> Selected:
+        return settle(best_module(prepared, run), branch, prepared.validation, target_precision=None)
+
     try:
         if run.state.phase == SELECTION:
             run.restore(learner)
-            stopping = options.stopping(learner.recipe.patience)
             select(run, learner, prepared.train, prepared.validation, stopping)
+            if run.state.teacher and distil.is_worth_it(run, so_far(), prepared.validation):
+                learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
+        if run.state.phase == DISTILLATION:
+            run.restore(learner)
+            rows = distil.taught(run, prepared.train, distil.TRAIN)
+            select(run, learner, rows, prepared.validation, stopping)
+            distil.keep_better(run, so_far())
+        if run.state.phase != REFIT:
             if run.state.diverged or not options.wants_refit(prepared.train.tokens):
                 return unchanged(settled(options, prepared, best_module(prepared, run), branch, run.console))
             run.state.begin(REFIT)
@@ -90,7 +114,8 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
         rows = prepared.train + prepared.validation
         learner = new_learner(options, prepared, rows, run.console, run.stop)
         run.restore(learner)
-        refit(run, learner, rows)
+        taught = run.state.teacher.get("used")
+        refit(run, learner, distil.taught(run, rows, distil.TRAIN, distil.VALIDATION) if taught else rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
             raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
         branch = linear_branch(prepared, rows)
@@ -100,9 +125,13 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
         run.state.refitted = False
         return unchanged(selected)
     except Interrupted:
+        name = "best"
+        if run.state.phase == DISTILLATION:  # too early to compare
+            run.state.take_back(SELECTION)
+            name = distil.PLAIN
         run.state.stopped_because = INTERRUPTED
         if run.state.best:
-            return unchanged(settled(options, prepared, best_module(prepared, run), branch, run.console))
+            return unchanged(settled(options, prepared, best_module(prepared, run, name), branch, run.console))
         scores = validate(learner.averaged, prepared.validation)  # before the first evaluation was due
         if math.isnan(scores["loss"]):
             raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
@@ -143,10 +172,10 @@ def linear_branch(prepared: Prepared, rows: Dataset) -> NgramBranch | None:
     return fit_branch(rows, prepared.config, class_weights=prepared.class_weights)
 
 
-def best_module(prepared: Prepared, run: Run) -> TextClassifier:
+def best_module(prepared: Prepared, run: Run, name: str = "best") -> TextClassifier:
     """The convolution of the best epoch."""
     module = TextClassifier(config=prepared.config)
-    module.load_state_dict(run.store.tensors("best"))
+    module.load_state_dict(run.store.tensors(name))
     return module.eval()
 
 

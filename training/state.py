@@ -15,6 +15,8 @@ from nlp_app.errors import OutputError
 from nlp_app.folder import RESUME, write_file
 
 STATE = "state.json"
+OUTCOME = ("scores", "stopped_because", "best", "diverged")
+"""Of a selection."""
 
 
 @dataclass(kw_only=True)
@@ -24,7 +26,8 @@ class RunState:
     fingerprint: dict[str, Any]
     """The options and the digest of the data: a run goes on only with the same."""
     phase: str = "selection"
-    """"selection" while the number of epochs is looked for, "refit" while all rows are trained on."""
+    """"selection" while the number of epochs is looked for, "distillation" while that is done with a teacher, "refit"
+    while all rows are trained on."""
     step: int = 0
     """Steps of this phase that are done."""
     learner: dict[str, Any] = field(default_factory=dict)
@@ -41,12 +44,28 @@ class RunState:
     """The number of the best evaluation, from 1; 0 where there is none."""
     diverged: bool = False
     """Whether it ended because the loss was no number."""
+    teacher: dict[str, Any] = field(default_factory=dict)
+    """What is known of the teacher, as metrics.json tells it; empty where there is none."""
+    aside: dict[str, Any] = field(default_factory=dict)
+    """What the selection without the teacher came to."""
     refitted: bool = False
     """Whether the refit was brought to its end."""
 
     def begin(self, phase: str) -> None:
         """Start a phase from its first step."""
         self.phase, self.step, self.learner = phase, 0, {}
+
+    def put_aside(self, phase: str) -> None:
+        """Remember what the selection came to, and start another one."""
+        self.aside = {name: getattr(self, name) for name in OUTCOME}
+        self.scores, self.stopped_because, self.best = [], "", 0
+        self.begin(phase)
+
+    def take_back(self, phase: str) -> None:
+        """Be at the end of the selection that was put aside."""
+        for name, value in self.aside.items():
+            setattr(self, name, value)
+        self.begin(phase)
 
     @property
     def best_scores(self) -> dict[str, float]:
