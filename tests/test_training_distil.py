@@ -174,7 +174,7 @@ def test_a_better_teacher_is_learned_from(
     train_main("--output", tmp_path / "out", "--teacher", good, "--refit", refit)
     told = metrics(tmp_path / "out")["teacher"]
     assert told["used"] is True
-    assert told["loss"] < told["without"]["loss"]
+    assert told["with"]["loss"] < told["without"]["loss"]
     assert told["seconds"] > 0
     soft = [targets.ndim == 2 for targets in seen]
     assert soft == sorted(soft), "without the teacher first, then with it, to the end of the refit"
