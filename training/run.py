@@ -93,7 +93,8 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
     stopping = options.stopping(learner.recipe.patience)
 
     def so_far() -> Selected:
-        return settle(best_module(prepared, run), branch, prepared.validation, target_precision=None)
+        texts = len(prepared.train)
+        return settle(best_module(prepared, run), branch, prepared.validation, target_precision=None, texts=texts)
 
     try:
         if run.state.phase == SELECTION:
