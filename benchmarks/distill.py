@@ -57,7 +57,8 @@ def encode(words: Sequence[str]) -> Tensor:
 def components(vectors: Tensor, dims: int) -> Tensor:
     """The first principal components: (N, 384) -> (N, dims)."""
     centred = vectors - vectors.mean(dim=0)
-    return centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:dims].T
+    directions: Tensor = torch.linalg.svd(centred, full_matrices=False).Vh[:dims]
+    return centred @ directions.T
 
 
 def save(words: Sequence[str], vectors: Tensor, folder: Path) -> None:

@@ -24,8 +24,8 @@ def texts(tmp_path: Path) -> Path:
 
 
 def prepared_for(train: Path, **values: Any) -> Prepared:
-    options = Options(train=train, **({"num_filters": 4, "embedding_dim": 8, "ngrams": "none"} | values))
-    return prepare(options, make_console())
+    small: dict[str, Any] = {"num_filters": 4, "embedding_dim": 8, "ngrams": "none"}
+    return prepare(Options(train=train, **(small | values)), make_console())
 
 
 @pytest.mark.parametrize("name", ["more.txt", "more.csv", "more.jsonl", "more.tsv.gz"])

@@ -3,7 +3,7 @@ import json
 import ssl
 import sys
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
-def save_static(folder: Path, rows: dict[str, tuple[float, ...]]) -> Path:
+def save_static(folder: Path, rows: Mapping[str, tuple[float, ...]]) -> Path:
     """A model of whole words, as model2vec saves it."""
     from model2vec import StaticModel
     from tokenizers import Tokenizer, models, pre_tokenizers
