@@ -22,6 +22,8 @@ class Recipe:
     patience: int
     """In evaluations; the schedule `plateau` halves the rate after half of it."""
     loss: Loss = field(default_factory=Loss)
+    embedding_rate: float = 1.0
+    """Of the learning rate, at which the embedding is trained."""
     schedule: str = "constant"
     evaluate_every: int | None = None
     """Steps between two evaluations; None for one an epoch."""
