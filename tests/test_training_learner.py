@@ -110,6 +110,26 @@ def test_vectors_do_not_decay() -> None:
     assert 1 not in {parameter.ndim for parameter in decayed["params"]}
 
 
+def test_an_embedding_of_vectors_is_trained_at_a_lower_rate_and_goes_on_at_it() -> None:
+    learner, again, plain = (make_learner(embedding_rate=rate) for rate in (0.1, 0.1, 1.0))
+    decayed, _, apart = learner.optimizer.param_groups
+    assert [parameter.shape for parameter in apart["params"]] == [learner.module.embedding.weight.shape]
+    assert apart["lr"] == pytest.approx(decayed["lr"] / 10)
+    assert sum(map(len, (group["params"] for group in learner.optimizer.param_groups))) == len(
+        list(learner.module.parameters())
+    )
+    before = learner.module.embedding.weight.detach().clone()
+    for one in (learner, plain):
+        one.advance(DATA, to=3, on_step=lambda *_: None)
+    moved, more = ((one.module.embedding.weight - before).abs().max().item() for one in (learner, plain))
+    assert moved < more / 5
+    again.restore({name: tensor.clone() for name, tensor in learner.tensors().items()}, learner.values())
+    for one in (learner, again):
+        one.advance(DATA, to=6, on_step=lambda *_: None)
+    assert torch.equal(learner.module.embedding.weight, again.module.embedding.weight)
+    assert len(make_learner(embedding_rate=0.1, freeze=("embedding",)).optimizer.param_groups) == 2
+
+
 def test_an_epoch_takes_the_last_partial_batch_too() -> None:
     steps: list[int] = []
     learner = make_learner()

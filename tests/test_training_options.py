@@ -135,6 +135,10 @@ def test_each_number_is_of_the_kind_that_its_field_says() -> None:
     assert parse_options(["--train", "x.csv"]).train == Path("x.csv")
 
 
+def test_only_the_vectors_of_others_are_trained_at_a_lower_rate() -> None:
+    assert [Options(vectors=name).recipe(9000, 6).embedding_rate for name in (None, "v.txt")] == [1, 0.1]
+
+
 def test_many_classes_take_a_higher_rate() -> None:
     assert Options().recipe(9000, 77).learning_rate > Options().recipe(9000, 6).learning_rate
     assert Options(learning_rate=0.5).recipe(9000, 77).learning_rate == 0.5

@@ -24,9 +24,8 @@ def texts(tmp_path: Path) -> Path:
 
 
 def prepared_for(train: Path, **values: Any) -> Prepared:
-    settings: dict[str, Any] = {"num_filters": 4, "embedding_dim": 8, "ngrams": "none"}
-    options = Options(train=train, **(settings | values))
-    return prepare(options, make_console())
+    small: dict[str, Any] = {"num_filters": 4, "embedding_dim": 8, "ngrams": "none"}
+    return prepare(Options(train=train, **(small | values)), make_console())
 
 
 @pytest.mark.parametrize("name", ["more.txt", "more.csv", "more.jsonl", "more.tsv.gz"])

@@ -55,7 +55,7 @@ class Learner:
         self.average = copy.deepcopy(self.module).requires_grad_(False)
         # Found once: torch's AveragedModel looks for them at every step, which takes 5 % of a step on short texts.
         self._means, self._tensors = ([*one.parameters(), *one.buffers()] for one in (self.average, self.module))
-        self.optimizer = torch.optim.AdamW(_groups(module, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(_groups(module, recipe), lr=recipe.learning_rate, fused=True)
         # By default constant: the mean of the weights does what a falling rate is for, and lets training stop any time.
         steps = self.steps_per_epoch * recipe.epochs
         self.schedule = Schedule(recipe.schedule, self.optimizer, steps=steps, patience=recipe.patience)
@@ -150,13 +150,19 @@ class Learner:
                 mean.copy_(tensor)
 
 
-def _groups(module: TextClassifier, weight_decay: float) -> list[dict[str, object]]:
+def _groups(module: TextClassifier, recipe: Recipe) -> list[dict[str, object]]:
     """Matrices decay; biases and BatchNorm's scales, which are vectors, don't: pulling them to 0 shrinks features."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
+    apart = [module.embedding.weight] if recipe.embedding_rate != 1 and "embedding" not in recipe.freeze else []
+    matrices = [one for one in parameters if one.ndim > 1 and not (apart and one is apart[0])]
+    groups: list[dict[str, object]] = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": [parameter for parameter in parameters if parameter.ndim == 1], "weight_decay": 0.0},
     ]
+    if apart:
+        rate = recipe.learning_rate * recipe.embedding_rate
+        groups.append({"params": apart, "weight_decay": recipe.weight_decay, "lr": rate})
+    return groups
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -40,6 +40,8 @@ THRESHOLDS = {"progress": 0.0, "gl": 5.0, "pq": 0.75}
 FEW_CLASSES = 16
 RATE, RATE_OF_MANY_CLASSES = 1.5e-3, 4e-3
 """With many classes each has few texts in an epoch, and the number of epochs is the limit (docs/decisions.md)."""
+RATE_OF_VECTORS = 0.1
+"""Of the rate, for an embedding that starts with the vectors of others (docs/decisions.md)."""
 REFIT = ("auto", "always", "never")
 REFIT_TOKENS = 600_000
 """With more of them, in 20,000 short texts or 2,500 long ones, it would take minutes for what could not be measured."""
@@ -185,6 +187,11 @@ class Options:
         for name, value in open_values.items():
             values[name] = value if values[name] is None else values[name]
         return Recipe(**values)
+
+    @property
+    def embedding_rate(self) -> float:
+        """Of the learning rate, at which the embedding is trained."""
+        return 1.0 if self.vectors is None else RATE_OF_VECTORS
 
     def loss_of(self, weights: Tensor | None, *, multi_label: bool = False) -> Loss:
         """The loss that is minimised.

@@ -24,6 +24,8 @@ class Recipe:
     loss: Loss = field(default_factory=Loss)
     sampling: str = "none"
     """How often an epoch takes the texts of each class."""
+    embedding_rate: float = 1.0
+    """Of the learning rate, at which the embedding is trained."""
     schedule: str = "constant"
     evaluate_every: int | None = None
     """Steps between two evaluations; None for one an epoch."""
