@@ -22,6 +22,8 @@ class Recipe:
     patience: int
     """In evaluations; the schedule `plateau` halves the rate after half of it."""
     loss: Loss = field(default_factory=Loss)
+    max_steps: int | None = None
+    """Of the selection, at most; the schedule does not know of it."""
     schedule: str = "constant"
     evaluate_every: int | None = None
     """Steps between two evaluations; None for one an epoch."""

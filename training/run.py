@@ -2,7 +2,9 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -14,9 +16,10 @@ from nlp_app.model import NgramBranch, TextClassifier
 from training import report
 from training.assemble import check_machine, explain_sizes, new_learner
 from training.batches import Dataset
+from training.budget import Budget, Deadline
 from training.combine import Selected, combine, settle
 from training.console import make_console, warn
-from training.fit import INTERRUPTED, REFIT, SELECTION, Run, refit, select
+from training.fit import INTERRUPTED, REFIT, SELECTION, OutOfTime, Run, refit, select
 from training.interrupt import Interrupted, stop_request
 from training.learner import Diverged
 from training.linear import fit_branch
@@ -27,12 +30,17 @@ from training.prepare import Prepared, prepare, read
 from training.state import RunState, StateStore
 from training.validate import validate
 
+NGRAMS, TENTH, BRANCH_SHARE = "ngrams", 10, 0.7
+"""The branch may take so much of the time that is left: with few texts it is the better part of the model."""
+FEW_TEXTS = 100
+"""In a tenth: with fewer the whole takes no time."""
+
 
 @out_of_memory_said()
 def main() -> int:
     """Train as the command line says; gives the exit code."""
     options = parse_options(sys.argv[1:])
-    console = make_console()
+    budget, console = Budget.of_process(options.max_seconds), make_console()
     repair(options.output)
     check_output(options)
     check_machine(options)
@@ -40,7 +48,8 @@ def main() -> int:
     explain_sizes(options, prepared, console)
     with work_on(options) as work, stop_request() as stop:
         store = StateStore(work=work)
-        run = Run(state=first_state(options, prepared, store), store=store, stop=stop, console=console)
+        state = first_state(options, prepared, store)
+        run = Run(state=state, store=store, stop=stop, console=console, budget=budget)
         module, selected = train(options, prepared, run)
         finish(options, prepared, run, module, selected, work)
     return 0
@@ -69,23 +78,51 @@ def first_state(options: Options, prepared: Prepared, store: StateStore) -> RunS
 def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifier, Selected]:
     """Both phases, or what is left of them.
 
-    Where the user stops it, or its loss becomes infinite, the module is the best of the selection so far.
+    Where the user stops it, time is up, or the loss becomes infinite, the module is the best of the selection so far.
 
     Returns:
         The module, in eval mode on the CPU, and the selection, which has not seen the validation texts.
     """
-    branch = linear_branch(prepared, prepared.train)
+    prepared, branch = branch_in_time(prepared, run)
+    if run.state.phase == REFIT:
+        selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
+        return trained_on_all(options, prepared, run, selected)
+    selected = selection(options, prepared, run, branch)
+    wanted = options.wants_refit(prepared.train.tokens) and not run.state.diverged
+    return trained_on_all(options, prepared, run, selected) if wanted else unchanged(selected)
+
+
+def selection(options: Options, prepared: Prepared, run: Run, branch: NgramBranch | None) -> Selected:
+    """Find the number of steps; the model with the best of them."""
     learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
     try:
+        run.restore(learner)
+        deadline = deadline_of(options, prepared, run.budget)
+        stopping = options.stopping(learner.recipe.patience)
+        select(run, learner, prepared.train, prepared.validation, stopping, deadline)
+    except Interrupted:
+        run.state.stopped_because = INTERRUPTED
+        if not run.state.best:  # before the first evaluation was due
+            scores = validate(learner.averaged, prepared.validation)
+            if math.isnan(scores["loss"]):
+                raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
+            run.state.scores.append({**scores, "train_loss": math.nan, "step": learner.step, "epoch": learner.epoch})
+            return settled(options, prepared, learner.averaged.cpu(), branch, run.console)
+    return settled(options, prepared, best_module(prepared, run), branch, run.console)
+
+
+def trained_on_all(
+    options: Options, prepared: Prepared, run: Run, selected: Selected
+) -> tuple[TextClassifier, Selected]:
+    """The refit of a selection; the selection itself where it cannot be brought to its end."""
+    if run.state.stopped_because == INTERRUPTED:
+        return unchanged(selected)
+    rows = prepared.train + prepared.validation
+    try:
         if run.state.phase == SELECTION:
-            run.restore(learner)
-            stopping = options.stopping(learner.recipe.patience)
-            select(run, learner, prepared.train, prepared.validation, stopping)
-            if run.state.diverged or not options.wants_refit(prepared.train.tokens):
-                return unchanged(settled(options, prepared, best_module(prepared, run), branch, run.console))
+            if not deadline_of(options, prepared, run.budget).leaves_a_refit(run.state):
+                raise OutOfTime
             run.state.begin(REFIT)
-        selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
-        rows = prepared.train + prepared.validation
         learner = new_learner(options, prepared, rows, run.console, run.stop)
         run.restore(learner)
         refit(run, learner, rows)
@@ -95,16 +132,42 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
     except Diverged as error:
         warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
         run.state.refitted = False
-        return unchanged(selected)
+    except OutOfTime:
+        warn(run.console, f"{run.budget.seconds:g} s leave no time to train on the validation rows too")
+        run.state.cut_short.append(REFIT)
     except Interrupted:
         run.state.stopped_because = INTERRUPTED
-        if run.state.best:
-            return unchanged(settled(options, prepared, best_module(prepared, run), branch, run.console))
-        scores = validate(learner.averaged, prepared.validation)  # before the first evaluation was due
-        if math.isnan(scores["loss"]):
-            raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
-        run.state.scores.append({**scores, "train_loss": math.nan, "step": learner.step, "epoch": learner.epoch})
-        return unchanged(settled(options, prepared, learner.averaged.cpu(), branch, run.console))
+    return unchanged(selected)
+
+
+def deadline_of(options: Options, prepared: Prepared, budget: Budget) -> Deadline:
+    """When the selection has to end."""
+    return Deadline(
+        budget,
+        train=len(prepared.train),
+        validation=len(prepared.validation),
+        wants_refit=options.wants_refit(prepared.train.tokens),
+    )
+
+
+def branch_in_time(prepared: Prepared, run: Run) -> tuple[Prepared, NgramBranch | None]:
+    """The branch, fitted to the training part; where that takes too long, none, and a config that reads no n-grams.
+
+    A tenth of the texts tells how long it takes.
+    """
+    run.state.cut_short = [name for name in run.state.cut_short if name != NGRAMS]  # of the sitting before
+    tenth = prepared.train.every(TENTH)
+    asked = run.budget.limited and prepared.config.ngram_slots and run.state.phase == SELECTION
+    if asked and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
+        with run.budget.timed(NGRAMS):
+            linear_branch(prepared, tenth)
+        if TENTH * run.budget.took[NGRAMS] > BRANCH_SHARE * run.budget.left():
+            warn(run.console, f"{run.budget.seconds:g} s leave no time for n-grams: the model is the convolution alone")
+            run.state.cut_short.append(NGRAMS)
+            run.budget.took[NGRAMS] = 0.0
+            return replace(prepared, config=replace(prepared.config, ngram_slots=0, ngram_orders=())), None
+    with run.budget.timed(NGRAMS):
+        return prepared, linear_branch(prepared, prepared.train)
 
 
 def unchanged(selected: Selected) -> tuple[TextClassifier, Selected]:
@@ -170,13 +233,25 @@ def finish(
         module=module,
         tokenizer=prepared.tokenizer,
         decision=selected.decision,
-        trained=report.trained(options),
+        trained=report.trained(as_done(options, run.state)),
         metrics=metrics,
     )
     publish(options.output, keep_resume=interrupted)
     report.print_last_screen(run.console, metrics, tally, part, options.output)
     if failure is not None:
         raise DataError(f"the model was saved in {options.output}, but not tested: {failure}")
+
+
+def as_done(options: Options, state: RunState) -> Options:
+    """The options that give the same model without a limit of time."""
+    done: dict[str, Any] = {}
+    if SELECTION in state.cut_short:
+        done["max_steps"] = state.scores[-1]["step"]
+    if REFIT in state.cut_short:
+        done["refit"] = "never"
+    if NGRAMS in state.cut_short:
+        done["ngrams"] = "none"
+    return replace(options, **done)
 
 
 if __name__ == "__main__":

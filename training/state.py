@@ -43,6 +43,8 @@ class RunState:
     """Whether it ended because the loss was no number."""
     refitted: bool = False
     """Whether the refit was brought to its end."""
+    cut_short: list[str] = field(default_factory=list)
+    """What --max-seconds left no time for: "ngrams", "selection", "refit"."""
 
     def begin(self, phase: str) -> None:
         """Start a phase from its first step."""
