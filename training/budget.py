@@ -87,13 +87,15 @@ class Deadline:
 
     def evaluated(self, state: RunState) -> None:
         """Keep time for a refit once an evaluation was no better; while scores rise more steps are worth more."""
-        cost = self.refit_seconds(state)
-        rises, fits = state.best == len(state.scores), self._budget.left() >= self._closing(math.inf) + cost
-        self._refit = cost if self._wants_refit and fits and not rises else 0.0
+        if not self._wants_refit or state.best == len(state.scores):
+            self._refit = 0.0
+        elif not self._refit:  # what was kept before stays kept
+            cost = self.refit_seconds(state)
+            self._refit = cost if self._budget.left() >= self._closing(math.inf) + cost else 0.0
 
     def leaves_a_refit(self, state: RunState) -> bool:
-        """Whether a refit fits into what is left after the selection."""
-        return self._budget.left() >= SAVING_S + self.refit_seconds(state)
+        """Whether a refit fits into what is left after the selection, which may have taken what was kept to be wary."""
+        return self._budget.left() >= SAVING_S + self.refit_seconds(state) / WARY
 
     def refit_seconds(self, state: RunState) -> float:
         """What training on all rows would take: the share of the selection up to its best step, and the branch."""
