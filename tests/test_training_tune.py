@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from nlp_app.checkpoint import load_checkpoint
 from nlp_app.errors import ConfigError
 from tests.conftest import ROW_LABELS, TEXTS, Refused, write_csv
-from training import run, search, tune
+from training import fit, run, search, tune
 from training.budget import Budget
+from training.fit import Run
+from training.interrupt import StopRequest
 from training.options import Options
-from training.space import ORDERED, UNORDERED, command_line, defaults, searched
-from training.state import StateStore
+from training.prepare import prepare
+from training.space import ORDERED, UNORDERED, command_line, defaults, neighbours, searched
+from training.state import RunState, StateStore
 from training.trials import Found, MemoryStore, gain
 
 FIXED = "--embedding-dim 8 --num-filters 4 --epochs 2 --batch-size 8 --validation-share 0.2 --seed 3"
@@ -98,7 +102,7 @@ def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_defaults_model_is_in_place_before_the_search_and_stays_where_nothing_is_better(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: str
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[str] = []
     going_on = search.Search._next
@@ -111,6 +115,14 @@ def test_the_defaults_model_is_in_place_before_the_search_and_stays_where_nothin
     monkeypatch.setattr(search, "gain", lambda *_: (0.1, 0.1))
     tuned(data, tmp_path / "model", "--trials", 3)
     assert [*seen, load_checkpoint(tmp_path / "model").version] == [plain] * 3
+    assert "The defaults' model is in place; accuracy on 6 validation texts" in capsys.readouterr().out
+
+
+def test_what_was_stored_stays_when_the_weights_move_on() -> None:
+    store, weight = MemoryStore(), torch.ones(2)
+    store.save(RunState(fingerprint={}), {"best": {"weight": weight}})
+    weight += 1
+    assert store.tensors("best")["weight"].tolist() == [1, 1]
 
 
 def test_a_trial_that_fails_is_written_down_and_the_search_goes_on(
@@ -172,7 +184,6 @@ def test_ctrl_c_ends_the_search_with_the_best_so_far(
 def test_ctrl_c_in_the_refit_of_the_winner_leaves_its_selection(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refit = run.refit
     refits = 0
 
     def stopping(*arguments: Any) -> None:
@@ -180,7 +191,7 @@ def test_ctrl_c_in_the_refit_of_the_winner_leaves_its_selection(
         refits += 1
         if refits == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        refit(*arguments)
+        fit.refit(*arguments)
 
     monkeypatch.setattr(run, "refit", stopping)
     monkeypatch.setattr(search, "gain", lambda *_: (1.0, 0.5))
@@ -267,6 +278,18 @@ def test_every_value_keeps_the_rules(name: str, value: Any) -> None:
     assert getattr(replace(Options(), **{name: value}), name) == value
 
 
+@pytest.mark.parametrize("given", [set(), set(ORDERED), {*ORDERED, *UNORDERED}])
+def test_neighbours_differ_from_the_defaults_in_few_options_and_are_drawn_by_the_seed(given: set[str]) -> None:
+    space = searched(Options(), given)
+    start = defaults(Options(), space)
+    drawn = neighbours(space, start, seed=1, count=20)
+    assert drawn == neighbours(space, start, seed=1, count=20)
+    for one in drawn:
+        assert one.keys() == space.keys()
+        assert sum(one[name] != start[name] for name in one) == min(2, len(space))
+        assert all(0 <= place < len(space[name]) for name, place in one.items())
+
+
 def test_what_the_loss_does_not_take_is_not_tried() -> None:
     assert "label_smoothing" not in searched(Options(loss="nll"), set())
     assert "label_smoothing" not in searched(Options(focal_gamma=2.0), set())
@@ -282,11 +305,9 @@ def test_a_command_line_tells_every_option_that_is_no_default() -> None:
 @pytest.mark.parametrize("measure", ["loss", "accuracy", "macro-f1"])
 def test_a_model_is_no_better_than_itself(data: Path, measure: str) -> None:
     options = Options(train=data, epochs=1, embedding_dim=8, num_filters=4, validation_share=0.2, select_by=measure)
-    prepared = run.prepare(options, Console(quiet=True))
+    prepared = prepare(options, Console(quiet=True))
     store: StateStore = MemoryStore()
-    one = search.Run(
-        state=search.RunState(fingerprint={}), store=store, stop=search.StopRequest(), console=Console(quiet=True)
-    )
+    one = Run(state=RunState(fingerprint={}), store=store, stop=StopRequest(), console=Console(quiet=True))
     selected = run.selection(options, prepared, one, None)
     found = Found(options=options, prepared=prepared, run=one, selected=selected)
     assert gain(found, found) == (0.0, 0.0)

@@ -1,5 +1,6 @@
 """What a search tries: the options that it varies, the values of each, and a configuration as a command line."""
 
+import random
 import shlex
 from collections.abc import Mapping, Set
 from dataclasses import fields, replace
@@ -27,6 +28,7 @@ UNORDERED: dict[str, tuple[Any, ...]] = {
     "tokenizer": ("words", "subwords"),
     "ngrams": ("auto", "words"),
 }
+CHANGES = 2
 NOT_REPEATED = {"max_seconds", "resume", "overwrite", "output"}
 
 
@@ -44,6 +46,21 @@ def defaults(options: Options, space: dict[str, tuple[Any, ...]]) -> dict[str, i
     """The places of the defaults in the space, as trial parameters."""
     places = {name: values.index(getattr(options, name)) for name, values in space.items() if name != "learning_rate"}
     return places | ({"learning_rate": FACTORS.index(1.0)} if "learning_rate" in space else {})
+
+
+def neighbours(
+    space: Mapping[str, tuple[Any, ...]], start: Mapping[str, int], *, seed: int, count: int
+) -> list[dict[str, int]]:
+    """Places that differ from the start in CHANGES options each: most of what is far from good defaults is worse."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        names = draw.sample(list(space), min(CHANGES, len(space)))
+        changed = {
+            name: draw.choice([place for place in range(len(space[name])) if place != start[name]]) for name in names
+        }
+        found.append({**start, **changed})
+    return found
 
 
 def suggest(trial: Trial, options: Options, space: dict[str, tuple[Any, ...]], rate: float) -> Options:

@@ -175,9 +175,10 @@ class Log:
         low, high = validation_tally(winner.selected, winner.prepared.validation).interval("accuracy")
         is_new = gain > standard_error
         self.write(command=command, ended=why, gain=gain, standard_error=standard_error, accuracy=[low, high])
-        console.print(f"The search ended after {len(self.records)} trials: {why}.")
+        console.print(f"The search ended at trial {len(self.records) - 1}: {why}.")
         told = f"better by {gain:.4f} in validation {measure}, with a standard error of {standard_error:.4f}"
-        console.print(f"The best other options were {told}." if gain else "No other options were better.")
+        others = "No other options were better." if len(self.records) > 1 else "No other options were tried."
+        console.print(f"The best other options were {told}." if gain else others)
         kept = "Their model is" if is_new else "The defaults' model is"
         console.print(f"{kept} in place; accuracy on {texts:,} validation texts lies between {low:.4f} and {high:.4f}.")
         if is_new:
