@@ -152,16 +152,17 @@ def test_a_refit_that_is_slower_than_foreseen_gives_way_to_the_selection(
     assert load_checkpoint(tmp_path / "late").version == load_checkpoint(tmp_path / "selected").version
 
 
-def test_ngrams_that_would_take_too_long_are_left_out(
+def test_ngrams_that_would_take_too_long_are_those_of_every_tenth_text(
     train: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "FEW_TEXTS", 2)
     monkeypatch.setattr(run, "BRANCH_SHARE", 0.0)
-    told = train("without", "--epochs", 2, "--max-seconds", 1000)
+    told = train("tenth", "--epochs", 2, "--max-seconds", 1000)
     assert told["cut_short"] == ["ngrams"]
-    assert load_checkpoint(tmp_path / "without").module.ngrams is None
-    train("again", "--epochs", 2, "--ngrams", "none")
-    assert load_checkpoint(tmp_path / "without").version == load_checkpoint(tmp_path / "again").version
+    ngrams = load_checkpoint(tmp_path / "tenth").module.ngrams
+    assert ngrams is not None
+    train("again", "--epochs", 2, "--ngram-every", 10)
+    assert load_checkpoint(tmp_path / "tenth").version == load_checkpoint(tmp_path / "again").version
 
 
 def test_a_resumed_run_may_have_another_limit() -> None:

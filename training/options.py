@@ -74,6 +74,7 @@ class Options:
         "auto", "that a linear branch reads: words, all (characters too), none; auto: by the amount of text",
         choices=NGRAMS,
     )  # fmt: skip
+    ngram_every: int = option(1, "of so many texts one is read by the linear branch", low=1, high=1_000_000)
     embedding_dim: int = option(128, "width of a token's vector", low=1, high=8192)
     num_filters: int = option(64, "filters a kernel size", low=1, high=8192)
     kernel_sizes: tuple[int, ...] = option(

@@ -83,7 +83,7 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
     Returns:
         The module, in eval mode on the CPU, and the selection, which has not seen the validation texts.
     """
-    prepared, branch = branch_in_time(prepared, run)
+    branch = branch_in_time(options, prepared, run)
     if run.state.phase == REFIT:
         selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
         return trained_on_all(options, prepared, run, selected)
@@ -128,7 +128,8 @@ def trained_on_all(
         refit(run, learner, rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
             raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
-        return combine(learner.averaged.cpu(), linear_branch(prepared, rows), selected.calibration), selected
+        branch = linear_branch(prepared, rows.every(as_done(options, run.state).ngram_every))
+        return combine(learner.averaged.cpu(), branch, selected.calibration), selected
     except Diverged as error:
         warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
         run.state.refitted = False
@@ -150,24 +151,20 @@ def deadline_of(options: Options, prepared: Prepared, budget: Budget) -> Deadlin
     )
 
 
-def branch_in_time(prepared: Prepared, run: Run) -> tuple[Prepared, NgramBranch | None]:
-    """The branch, fitted to the training part; where that takes too long, none, and a config that reads no n-grams.
-
-    A tenth of the texts tells how long it takes.
-    """
+def branch_in_time(options: Options, prepared: Prepared, run: Run) -> NgramBranch | None:
+    """The branch, fitted to the training part; where that takes too long, to a tenth of it, which tells how long."""
     run.state.cut_short = [name for name in run.state.cut_short if name != NGRAMS]  # of the sitting before
     tenth = prepared.train.every(TENTH)
-    asked = run.budget.limited and prepared.config.ngram_slots and run.state.phase == SELECTION
+    asked = run.budget.limited and prepared.config.ngram_slots and options.ngram_every == 1
     if asked and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
         with run.budget.timed(NGRAMS):
-            linear_branch(prepared, tenth)
+            branch = linear_branch(prepared, tenth)
         if TENTH * run.budget.took[NGRAMS] > BRANCH_SHARE * run.budget.left():
-            warn(run.console, f"{run.budget.seconds:g} s leave no time for n-grams: the model is the convolution alone")
+            warn(run.console, f"{run.budget.seconds:g} s leave time for the n-grams of every {TENTH}th text only")
             run.state.cut_short.append(NGRAMS)
-            run.budget.took[NGRAMS] = 0.0
-            return replace(prepared, config=replace(prepared.config, ngram_slots=0, ngram_orders=())), None
+            return branch
     with run.budget.timed(NGRAMS):
-        return prepared, linear_branch(prepared, prepared.train)
+        return linear_branch(prepared, prepared.train.every(options.ngram_every))
 
 
 def unchanged(selected: Selected) -> tuple[TextClassifier, Selected]:
@@ -250,7 +247,7 @@ def as_done(options: Options, state: RunState) -> Options:
     if REFIT in state.cut_short:
         done["refit"] = "never"
     if NGRAMS in state.cut_short:
-        done["ngrams"] = "none"
+        done["ngram_every"] = TENTH
     return replace(options, **done)
 
 

@@ -1,7 +1,7 @@
 """The search of training.tune: the defaults first, whose model is in place before anything else is tried.
 
 Whatever comes then is scored by the validation part of the same split. A tree-structured Parzen estimator (Bergstra et
-al. 2011) proposes it, and a trial that falls behind the median of the others is ended early.
+al. 2011) proposes it, and a trial that falls behind three quarters of the others is ended early.
 """
 
 import gc
@@ -27,7 +27,10 @@ from training.space import command_line, defaults, neighbours, searched, suggest
 from training.state import RunState
 from training.trials import Found, Log, MemoryStore, Record, Stock, gain
 
-PRUNED = "worse than the median of the trials before"
+PRUNED = "worse than three quarters of the trials before"
+PRUNED_BELOW = 75.0
+"""Percent of them. The score on the way is the convolution's alone: by the median, 25 of 30 trials on trec6 were ended, of
+which three, as whole models, had a better score than the defaults."""
 FRUITLESS = 20
 """Trials in a row that repeat another or fail: then there is nothing left to try."""
 NEAR = 8
@@ -65,7 +68,7 @@ class Search:
         self._space, self._stock, self._log = searched(options, given), Stock(options), log
         self._reserve, self._fruitless = SAVING_S, 0
         sampler = optuna.samplers.TPESampler(seed=options.seed, n_startup_trials=NEAR)
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=2)
+        pruner = optuna.pruners.PercentilePruner(PRUNED_BELOW, n_startup_trials=3, n_warmup_steps=2)
         self._study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
 
     def run(self) -> None:

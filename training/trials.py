@@ -75,7 +75,7 @@ class Stock:
 
     def _fit(self, options: Options) -> NgramBranch | None:
         prepared = self.prepared(options)
-        return linear_branch(prepared, prepared.train)
+        return linear_branch(prepared, prepared.train.every(options.ngram_every))
 
 
 @dataclass(frozen=True, kw_only=True)
