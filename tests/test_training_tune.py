@@ -265,6 +265,35 @@ def test_refuses(refused: Refused, data: Path, tmp_path: Path, words: str, messa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tune.json"]
 
 
+def test_a_search_that_cannot_begin_leaves_nothing(
+    refused: Refused, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, absent = tmp_path / "out" / "model", tmp_path / "absent.csv"
+    common = ("--trials", 2, "--output", output)
+    assert f"there is no file {absent}" in refused(tune.main, "--train", absent, *common)
+    assert not output.parent.exists()
+
+    def failing(*_: Any) -> Any:
+        raise ConfigError("there is no model to keep: the loss")
+
+    monkeypatch.setattr(search, "train", failing)
+    assert "there is no model to keep: the loss" in refused(tune.main, "--train", data, *common)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_ctrl_c_before_the_first_model_leaves_the_one_that_was_to_be_replaced(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(run, *FIXED.split(), "--train", data, "--output", tmp_path / "model")
+    before = load_checkpoint(tmp_path / "model").version
+    monkeypatch.setattr(MemoryStore, "save", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(run, "best_module", lambda prepared, _: prepared.new_module(0).eval())
+    with pytest.raises(KeyboardInterrupt, match=r"model still holds the model that was there$"):
+        tuned(data, tmp_path / "model", "--trials", 2, "--seed", 4, "--overwrite")
+    assert load_checkpoint(tmp_path / "model").version == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_every_default_is_one_of_the_values_that_are_tried() -> None:
     space = searched(Options(), set())
     assert space == {**ORDERED, **UNORDERED}

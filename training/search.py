@@ -21,7 +21,7 @@ from training.interrupt import StopRequest
 from training.memory import out_of_memory_said
 from training.options import Options
 from training.output import work_on
-from training.prepare import prepare
+from training.prepare import Prepared, prepare
 from training.run import as_done, deadline_of, finish, selection, train, trained_on_all
 from training.space import command_line, defaults, neighbours, searched, suggest
 from training.state import RunState
@@ -29,8 +29,8 @@ from training.trials import Found, Log, MemoryStore, Record, Stock, gain
 
 PRUNED = "worse than three quarters of the trials before"
 PRUNED_BELOW = 75.0
-"""Percent of them. The score on the way is the convolution's alone: by the median, 25 of 30 trials on trec6 were ended, of
-which three, as whole models, had a better score than the defaults."""
+"""Percent of them. The score on the way is the convolution's alone: by the median 25 of 30 trials on trec6 were ended,
+and three of these, as whole models, had a better score than the defaults."""
 FRUITLESS = 20
 """Trials in a row that repeat another or fail: then there is nothing left to try."""
 NEAR = 8
@@ -77,16 +77,25 @@ class Search:
         Raises:
             NlpAppError: the defaults cannot be trained.
         """
-        self._log.write()
-        self._base = self._defaults()
+        prepared = prepare(self._options, self._console)
+        self._log.write()  # now, since it must be possible at the end
+        try:
+            self._base = self._defaults(prepared)
+        except KeyboardInterrupt:
+            self._log.path.unlink()
+            raise KeyboardInterrupt(
+                f"interrupted: {self._options.output} still holds the model that was there"
+            ) from None
+        except NlpAppError:
+            self._log.path.unlink()
+            raise
         while not (end := self._ended()):
             self._next()
         self._finish(end)
 
-    def _defaults(self) -> Found:
+    def _defaults(self, prepared: Prepared) -> Found:
         """Do what training.run does."""
         options = self._options
-        prepared = prepare(options, self._console)
         explain_sizes(options, prepared, self._console)
         recipe = options.recipe(len(prepared.train), prepared.config.num_classes)
         self._rate = recipe.learning_rate
