@@ -43,6 +43,10 @@ class Dataset:
     def __add__(self, other: "Dataset") -> "Dataset":
         return Dataset(self.encoded + other.encoded, torch.cat([self.targets, other.targets]))
 
+    def every(self, step: int) -> "Dataset":
+        """Each text whose number is a multiple of step."""
+        return Dataset(self.encoded[::step], self.targets[::step])
+
     @property
     def tokens(self) -> int:
         """Of all texts together, as far as the model reads them."""

@@ -128,6 +128,7 @@ def _fit_each(
         machine = _machine(seen).fit(seen, has[:, place], sample_weight=weights[place])
         weight[place], bias[place] = machine.coef_[0] * scale, machine.intercept_[0]
 
+    features.sum_duplicates()  # a comparison does it in place, and the threads would all do it at once
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
         list(threads.map(fit, present[:1] if one_of_two else present))
     if one_of_two:

@@ -90,6 +90,7 @@ class Options:
         "auto", "that a linear branch reads: words, all (characters too), none; auto: by the amount of text",
         choices=NGRAMS,
     )  # fmt: skip
+    ngram_every: int = option(1, "of so many texts one is read by the linear branch", low=1, high=1_000_000)
     embedding_dim: int | None = option(None, "width of a token's vector", low=1, high=8192)
     num_filters: int = option(64, "filters a kernel size", low=1, high=8192)
     kernel_sizes: tuple[int, ...] = option(
@@ -119,6 +120,10 @@ class Options:
         free=True,
     )
     epochs: int | None = option(None, "passes over the training texts, at most", low=1, high=100_000)
+    max_steps: int | None = option(None, "steps of the selection, at most", low=1, high=2**40)
+    max_seconds: float | None = option(
+        None, "of the whole run, from its start to the checkpoint; --test comes on top", low=1, high=1e8, free=True
+    )
     patience: int | None = option(None, "k: stop when the last k evaluations brought nothing", low=1, high=100_000)
     select_by: str = option("loss", "validation score that chooses and stops", choices=MEASURES)
     margin: str = option("0", "what the last k must gain: 0.002, or 0.5se for half a standard error")
@@ -267,7 +272,7 @@ class Options:
         binding = {one.name for one in fields(self) if not one.metadata["free"]}
         if self.sharding == "fast":  # where the update depends on the parts
             binding.add("micro_batch_size")
-        return {name: _plain(value) for name, value in asdict(self).items() if name in binding}
+        return {name: plain(value) for name, value in asdict(self).items() if name in binding}
 
 
 def parse_options(arguments: list[str]) -> Options:
@@ -277,20 +282,25 @@ def parse_options(arguments: list[str]) -> Options:
         ConfigError: a value breaks its rule.
     """
     parser = argparse.ArgumentParser(prog="python -m training.run", description="Train a text classifier.")
+    return Options(**given_values(parser, arguments))
+
+
+def given_values(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, Any]:
+    """What stands on a command line that takes every option, by field, and whatever flags the parser has already."""
     for one in fields(Options):
         add(parser, one, SHOWN.get(one.name))
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
     if "train" not in given:  # the sample set has a test file of its own
         given.setdefault("test", SAMPLE / "test.csv")
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return Options(**values)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _clamp(value: float, low: int, high: int) -> int:
     return max(low, min(high, round(value)))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of an option as a JSON value."""
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value

@@ -26,6 +26,8 @@ class Recipe:
     """How often an epoch takes the texts of each class."""
     embedding_rate: float = 1.0
     """Of the learning rate, at which the embedding is trained."""
+    max_steps: int | None = None
+    """Of the selection, at most; the schedule does not know of it."""
     schedule: str = "constant"
     evaluate_every: int | None = None
     """Steps between two evaluations; None for one an epoch."""

@@ -145,6 +145,7 @@ def metrics(
             "best_step": state.best_scores["step"],
             "stopped_because": state.stopped_because,
             "refit": refit,
+            "cut_short": state.cut_short,
         },
         "validation": {
             "texts": len(prepared.validation),

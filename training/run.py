@@ -2,7 +2,9 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,10 +17,11 @@ from nlp_app.model import NgramBranch, TextClassifier
 from training import distil, report
 from training.assemble import check_machine, explain_sizes, new_learner
 from training.batches import Dataset
+from training.budget import Budget, Deadline
 from training.combine import Selected, combine, settle
 from training.console import make_console, warn
 from training.data import read_strangers
-from training.fit import DISTILLATION, INTERRUPTED, REFIT, SELECTION, Run, refit, select
+from training.fit import DISTILLATION, INTERRUPTED, REFIT, SELECTION, OutOfTime, Run, refit, select
 from training.interrupt import Interrupted, StopRequest, stop_request
 from training.learner import Diverged
 from training.linear import fit_branch
@@ -31,12 +34,17 @@ from training.state import RunState, StateStore
 from training.teacher import find_teacher
 from training.validate import validate
 
+NGRAMS, TENTH, BRANCH_SHARE = "ngrams", 10, 0.7
+"""The branch may take so much of the time that is left: with few texts it is the better part of the model."""
+FEW_TEXTS = 100
+"""In a tenth: with fewer the whole takes no time."""
+
 
 @out_of_memory_said()
 def main() -> int:
     """Train as the command line says; gives the exit code."""
     options = parse_options(sys.argv[1:])
-    console = make_console()
+    budget, console = Budget.of_process(options.max_seconds), make_console()
     repair(options.output)
     check_output(options)
     check_machine(options)
@@ -45,7 +53,7 @@ def main() -> int:
     with work_on(options) as work, stop_request() as stop:
         store = StateStore(work=work)
         state = first_state(options, prepared, store, console, stop)
-        run = Run(state=state, store=store, stop=stop, console=console)
+        run = Run(state=state, store=store, stop=stop, console=console, budget=budget)
         module, selected = train(options, prepared, run)
         finish(options, prepared, run, module, selected, work)
     return 0
@@ -83,12 +91,22 @@ def first_state(
 def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifier, Selected]:
     """Both phases, or what is left of them.
 
-    Where the user stops it, or its loss becomes infinite, the module is the best of the selection so far.
+    Where the user stops it, time is up, or the loss becomes infinite, the module is the best of the selection so far.
 
     Returns:
         The module, in eval mode on the CPU, and the selection, which has not seen the validation texts.
     """
-    branch = linear_branch(prepared, prepared.train)
+    branch = branch_in_time(options, prepared, run)
+    if run.state.phase == REFIT:
+        selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
+        return trained_on_all(options, prepared, run, selected)
+    selected = selection(options, prepared, run, branch)
+    wanted = options.wants_refit(prepared.train.tokens) and not run.state.diverged
+    return trained_on_all(options, prepared, run, selected) if wanted else unchanged(selected)
+
+
+def selection(options: Options, prepared: Prepared, run: Run, branch: NgramBranch | None) -> Selected:
+    """Find the number of steps; the model with the best of them."""
     learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
     stopping = options.stopping(learner.recipe.patience)
 
@@ -99,32 +117,17 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
     try:
         if run.state.phase == SELECTION:
             run.restore(learner)
-            select(run, learner, prepared.train, prepared.validation, stopping)
-            if run.state.teacher and distil.is_worth_it(run, so_far(), prepared.validation):
+            deadline = deadline_of(options, prepared, run.budget)
+            select(run, learner, prepared.train, prepared.validation, stopping, deadline)
+            in_time = SELECTION not in run.state.cut_short
+            if run.state.teacher and in_time and distil.is_worth_it(run, so_far(), prepared.validation):
                 learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
         if run.state.phase == DISTILLATION:
             run.restore(learner)
             rows = distil.taught(run, prepared.train, distil.TRAIN)
-            select(run, learner, rows, prepared.validation, stopping)
+            deadline = deadline_of(options, prepared, run.budget)
+            select(run, learner, rows, prepared.validation, stopping, deadline)
             distil.keep_better(run, so_far())
-        if run.state.phase != REFIT:
-            if run.state.diverged or not options.wants_refit(prepared.train.tokens):
-                return unchanged(settled(options, prepared, best_module(prepared, run), branch, run.console))
-            run.state.begin(REFIT)
-        selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
-        rows = prepared.train + prepared.validation
-        learner = new_learner(options, prepared, rows, run.console, run.stop)
-        run.restore(learner)
-        taught = run.state.teacher.get("used")
-        refit(run, learner, distil.taught(run, rows, distil.TRAIN, distil.VALIDATION) if taught else rows)
-        if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
-            raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
-        branch = linear_branch(prepared, rows)
-        return combine(learner.averaged.cpu(), branch, selected.calibration, weights=options.quantize), selected
-    except Diverged as error:
-        warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
-        run.state.refitted = False
-        return unchanged(selected)
     except Interrupted:
         name = "best"
         if run.state.phase == DISTILLATION:  # too early to compare
@@ -132,12 +135,70 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
             name = distil.PLAIN
         run.state.stopped_because = INTERRUPTED
         if run.state.best:
-            return unchanged(settled(options, prepared, best_module(prepared, run, name), branch, run.console))
+            return settled(options, prepared, best_module(prepared, run, name), branch, run.console)
         scores = validate(learner.averaged, prepared.validation)  # before the first evaluation was due
         if math.isnan(scores["loss"]):
             raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
         run.state.scores.append({**scores, "train_loss": math.nan, "step": learner.step, "epoch": learner.epoch})
-        return unchanged(settled(options, prepared, learner.averaged.cpu(), branch, run.console))
+        return settled(options, prepared, learner.averaged.cpu(), branch, run.console)
+    return settled(options, prepared, best_module(prepared, run), branch, run.console)
+
+
+def trained_on_all(
+    options: Options, prepared: Prepared, run: Run, selected: Selected
+) -> tuple[TextClassifier, Selected]:
+    """The refit of a selection; the selection itself where it cannot be brought to its end."""
+    if run.state.stopped_because == INTERRUPTED:
+        return unchanged(selected)
+    rows = prepared.train + prepared.validation
+    try:
+        if run.state.phase != REFIT:
+            if not deadline_of(options, prepared, run.budget).leaves_a_refit(run.state):
+                raise OutOfTime
+            run.state.begin(REFIT)
+        learner = new_learner(options, prepared, rows, run.console, run.stop)
+        run.restore(learner)
+        taught = run.state.teacher.get("used")
+        refit(run, learner, distil.taught(run, rows, distil.TRAIN, distil.VALIDATION) if taught else rows)
+        if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
+            raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
+        branch = linear_branch(prepared, rows.every(as_done(options, run.state).ngram_every))
+        return combine(learner.averaged.cpu(), branch, selected.calibration, weights=options.quantize), selected
+    except Diverged as error:
+        warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
+        run.state.refitted = False
+    except OutOfTime:
+        warn(run.console, f"{run.budget.seconds:g} s leave no time to train on the validation rows too")
+        run.state.cut_short.append(REFIT)
+    except Interrupted:
+        run.state.stopped_because = INTERRUPTED
+    return unchanged(selected)
+
+
+def deadline_of(options: Options, prepared: Prepared, budget: Budget) -> Deadline:
+    """When the selection has to end."""
+    return Deadline(
+        budget,
+        train=len(prepared.train),
+        validation=len(prepared.validation),
+        wants_refit=options.wants_refit(prepared.train.tokens),
+    )
+
+
+def branch_in_time(options: Options, prepared: Prepared, run: Run) -> NgramBranch | None:
+    """The branch, fitted to the training part; where that takes too long, to a tenth of it, which tells how long."""
+    run.state.cut_short = [name for name in run.state.cut_short if name != NGRAMS]  # of the sitting before
+    tenth = prepared.train.every(TENTH)
+    asked = run.budget.limited and prepared.config.ngram_slots and options.ngram_every == 1
+    if asked and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
+        with run.budget.timed(NGRAMS):
+            branch = linear_branch(prepared, tenth)
+        if TENTH * run.budget.took[NGRAMS] > BRANCH_SHARE * run.budget.left():
+            warn(run.console, f"{run.budget.seconds:g} s leave time for the n-grams of every {TENTH}th text only")
+            run.state.cut_short.append(NGRAMS)
+            return branch
+    with run.budget.timed(NGRAMS):
+        return linear_branch(prepared, prepared.train.every(options.ngram_every))
 
 
 def unchanged(selected: Selected) -> tuple[TextClassifier, Selected]:
@@ -212,7 +273,7 @@ def finish(
         module=module,
         tokenizer=prepared.tokenizer,
         decision=selected.decision,
-        trained=report.trained(options),
+        trained=report.trained(as_done(options, run.state)),
         metrics=metrics,
         weights=options.quantize,
     )
@@ -222,6 +283,18 @@ def finish(
         plot_reliability(options.reliability_plot, answers.scores, answers.right, title=part)
     if failure is not None:
         raise DataError(f"the model was saved in {options.output}, but not tested: {failure}")
+
+
+def as_done(options: Options, state: RunState) -> Options:
+    """The options that give the same model without a limit of time."""
+    done: dict[str, Any] = {}
+    if SELECTION in state.cut_short:
+        done["max_steps"] = state.scores[-1]["step"]
+    if REFIT in state.cut_short:
+        done["refit"] = "never"
+    if NGRAMS in state.cut_short:
+        done["ngram_every"] = TENTH
+    return replace(options, **done)
 
 
 if __name__ == "__main__":

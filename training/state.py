@@ -50,6 +50,8 @@ class RunState:
     """What the selection without the teacher came to."""
     refitted: bool = False
     """Whether the refit was brought to its end."""
+    cut_short: list[str] = field(default_factory=list)
+    """What --max-seconds left no time for: "ngrams", "selection", "refit"."""
 
     def begin(self, phase: str) -> None:
         """Start a phase from its first step."""
