@@ -287,7 +287,7 @@ def test_ctrl_c_before_the_first_model_leaves_the_one_that_was_to_be_replaced(
     main(run, *FIXED.split(), "--train", data, "--output", tmp_path / "model")
     before = load_checkpoint(tmp_path / "model").version
     monkeypatch.setattr(MemoryStore, "save", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    monkeypatch.setattr(run, "best_module", lambda prepared, _: prepared.new_module(0).eval())
+    monkeypatch.setattr(run, "best_module", lambda prepared, *_: prepared.new_module(0).eval())
     with pytest.raises(KeyboardInterrupt, match=r"model still holds the model that was there$"):
         tuned(data, tmp_path / "model", "--trials", 2, "--seed", 4, "--overwrite")
     assert load_checkpoint(tmp_path / "model").version == before
