@@ -14,6 +14,7 @@ from training.report import trained
 def test_the_number_of_texts_settles_epochs_and_patience(texts: int, epochs: int, patience: int) -> None:
     recipe = Options().recipe(texts, 2)
     assert (recipe.epochs, recipe.patience) == (epochs, patience)
+    assert Options().recipe(texts, 2, tokens=10**9).epochs == 1
     recipe = Options(epochs=7, patience=9).recipe(texts, 2)
     assert (recipe.epochs, recipe.patience) == (7, 9)
 

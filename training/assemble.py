@@ -54,7 +54,13 @@ def new_learner(
     # Weights of auto would even out once more what is drawn evenly; the n-grams, which see each text once, need them.
     evened_out = options.sampling != NONE and options.class_weights == (AUTO,)
     weights = None if evened_out else prepared.class_weights
-    recipe = options.recipe(len(prepared.train), config.num_classes, weights, multi_label=config.multi_label)
+    recipe = options.recipe(
+        len(prepared.train),
+        config.num_classes,
+        weights,
+        tokens=prepared.train.tokens,
+        multi_label=config.multi_label,
+    )
     recipe = fitting(recipe, prepared, device, console)
     return Learner(
         module=prepared.new_module(options.seed),

@@ -43,6 +43,8 @@ RATE, RATE_OF_MANY_CLASSES = 1.5e-3, 4e-3
 RATE_OF_VECTORS = 0.1
 """Of the rate, for an embedding that starts with the vectors of others (docs/decisions.md)."""
 REFIT = ("auto", "always", "never")
+TOKENS_TO_READ = 40_000_000
+"""Of all epochs together, about: imdb's six are 36 million. Sets of more than 7 million tokens have fewer epochs."""
 REFIT_TOKENS = 600_000
 """With more of them, in 20,000 short texts or 2,500 long ones, it would take minutes for what could not be measured."""
 
@@ -169,7 +171,9 @@ class Options:
         self._check_teacher()
         self.loss_of(None)
 
-    def recipe(self, texts: int, classes: int, weights: Tensor | None = None, *, multi_label: bool = False) -> Recipe:
+    def recipe(
+        self, texts: int, classes: int, weights: Tensor | None = None, *, tokens: int = 0, multi_label: bool = False
+    ) -> Recipe:
         """The part that says how a module is trained; what was left open is settled by the number of training texts.
 
         A small set needs more epochs to take as many steps, and its validation score is noisier.
@@ -178,12 +182,13 @@ class Options:
             texts: in the training part.
             classes: C.
             weights: (C,) of the classes.
+            tokens: of the training part; 0 where they are few.
             multi_label: whether a text may have several labels.
         """
         steps = -(-texts // self.batch_size)
         apart = self.evaluate_every or steps
         open_values: dict[str, Any] = {
-            "epochs": _clamp(1500 / steps, 6, 100),
+            "epochs": min(_clamp(1500 / steps, 6, 100), _clamp(TOKENS_TO_READ / max(tokens, 1), 1, 100)),
             "patience": _clamp(400 / apart, 2, 20),
             "learning_rate": RATE if classes <= FEW_CLASSES else RATE_OF_MANY_CLASSES,
         }
