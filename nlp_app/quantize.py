@@ -17,6 +17,8 @@ FLOAT32, INT8 = KINDS = ("float32", "int8")
 BLOCK = 64
 """A scale takes 2 bytes: 66 bytes for what were 256."""
 LEVELS = 127
+SMALLEST = 2.0**-100
+"""Scales below it are 0, and their weights too: near the smallest float32, LEVELS times a scale is not exact."""
 SCALES = ".scales"
 VECTORS = ("ngrams.idf",)
 """As long as the matrix beside it; the other vectors are biases and BatchNorm's, which are short, and stay float32."""
@@ -34,8 +36,9 @@ def quantize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name in _quantized(state):
         blocks = _blocks(state[name].float())
         scales = (blocks.abs().amax(dim=1) / LEVELS).bfloat16()
-        nearest = (blocks / scales.float().clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(1)).round()
-        levels = nearest.clamp(-LEVELS, LEVELS).to(torch.int8)
+        scales[scales < SMALLEST] = 0
+        each = scales.float().unsqueeze(1)
+        levels = torch.where(each > 0, blocks / each, 0).round().clamp(-LEVELS, LEVELS).to(torch.int8)
         stored[name] = levels.flatten()[: state[name].numel()].view(state[name].shape)
         stored[name + SCALES] = scales
     return stored
