@@ -15,14 +15,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from benchmarks.peers import PEERS, Answers
+from nlp_app.checkpoint import load_checkpoint
+from nlp_app.encoding import encode
 from nlp_app.errors import DataError, run_command
+from nlp_app.folded import fold
 from nlp_app.formats import FORMATS
+from nlp_app.model import TextClassifier
+from nlp_app.ngrams import CHARACTERS, SHAPES, WORDS
+from nlp_app.scoring import score, to_probabilities
 from training.console import make_console, warn
 from training.data import Examples, read_examples, split
 from training.metrics import Confusion, LabelSets, Tally
+from training.report import tally_of_examples
 
 OURS = "nlp_app"
 SHARE = 0.2
@@ -39,6 +47,7 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", help="names of sets (default: all)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of ours, of which the mean is shown")
     parser.add_argument("--options", default="", help="options for training.run, to compare choices on validation")
+    parser.add_argument("--parts", action="store_true", help="score ours again with each part left out")
     parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
     parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
     options = parser.parse_args()
@@ -46,6 +55,8 @@ def main() -> int:
         raise DataError("which sets? give --data FOLDER or set NLP_APP_DATA")
     rows = list(measure(options))
     print_table(rows, options.split)
+    if options.parts:
+        print_parts(rows)
     if options.output:
         options.output.write_text(json.dumps({"split": options.split, "rows": rows}, indent=2) + "\n")
     return 0
@@ -104,6 +115,7 @@ def ours(train: Examples, test: Examples, folder: Path, options: argparse.Namesp
         seconds = time.perf_counter() - started
         metrics = json.loads((output / "metrics.json").read_bytes())
         yield {
+            **({"parts": parts_left_out(output, test)} if options.parts else {}),
             "system": OURS,
             "seed": seed,
             **{name: metrics["test"][name] for name in (*SCORES, "intervals", "calibration_error", "brier_score")},
@@ -114,6 +126,35 @@ def ours(train: Examples, test: Examples, folder: Path, options: argparse.Namesp
             "best_epoch": metrics["train"]["best_epoch"],
             "validation_accuracy": metrics["validation"]["accuracy"],
         }
+
+
+def parts_left_out(folder: Path, test: Examples) -> dict[str, dict[str, float]]:
+    """The scores of a model in which the weights of a part are zero; each label's threshold stays."""
+    found, whole = {}, load_checkpoint(folder)
+    encoded = encode(test.texts, tokenizer=whole.tokenizer, config=whole.config)
+    for name in LEFT_OUT:
+        checkpoint = load_checkpoint(folder)
+        leave_out(checkpoint.module, name)
+        logits = score(fold(checkpoint.module), encoded)
+        probabilities = to_probabilities(logits, multi_label=checkpoint.config.multi_label)
+        tally = tally_of_examples(checkpoint.config, probabilities, checkpoint.decision, test)
+        found[name] = {measure: getattr(tally, measure) for measure in SCORES}
+    return found
+
+
+def leave_out(module: TextClassifier, name: str) -> None:
+    """Make the weights of a part zero."""
+    branch = module.ngrams
+    assert branch is not None
+    with torch.no_grad():
+        if name == "convolution":
+            module.output.weight.zero_()
+        elif name == "n-grams":
+            branch.weight.zero_()
+            branch.bias.zero_()
+        else:
+            quarters = torch.arange(len(branch.rows)) >> (len(branch.rows).bit_length() - 3)
+            branch.weight[branch.rows[torch.isin(quarters, torch.tensor(LEFT_OUT[name]))]] = 0
 
 
 def peers(train: Examples, test: Examples) -> Iterator[dict[str, Any]]:
@@ -173,12 +214,32 @@ def print_table(rows: list[dict[str, Any]], part: str) -> None:
     make_console().print(table)
 
 
+def print_parts(rows: list[dict[str, Any]]) -> None:
+    """What each part adds: by how many points the scores are lower without it."""
+    table = Table("set", "without", *(f"{name} falls by" for name in SCORES))
+    for name in dict.fromkeys(row["set"] for row in rows):
+        of_set = [row for row in rows if row["set"] == name and "parts" in row]
+        for part in LEFT_OUT if of_set else ():
+            falls = [sum(row[score] - row["parts"][part][score] for row in of_set) / len(of_set) for score in SCORES]
+            table.add_row(name, part, *(f"{100 * fall:.2f}" for fall in falls))
+        table.add_section()
+    make_console().print(table)
+
+
 def _shown(rows: Sequence[dict[str, Any]], score: str, mean: float) -> str:
     """The mean in percent, and the ends of the seeds' mean 95 % interval."""
     low, high = (100 * sum(row["intervals"][score][end] for row in rows) / len(rows) for end in (0, 1))
     return f"{100 * mean:.2f} ({low:.1f}-{high:.1f})"
 
 
+LEFT_OUT: dict[str, tuple[int, ...]] = {
+    "convolution": (),
+    "n-grams": (),
+    "n-grams of words": (WORDS, WORDS + 1),
+    "n-grams of characters": (CHARACTERS,),
+    "shapes": (SHAPES,),
+}
+"""Each part, and the quarters of the slots that it has."""
 SCORES = ("accuracy", "macro_f1", "micro_f1")
 NUMBERS = (*SCORES, "train_s", "predict_texts_per_s")
 

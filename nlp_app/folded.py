@@ -37,9 +37,17 @@ class FoldedClassifier(nn.Module):
         self.module = module
         first, *others = module.blocks
         assert isinstance(first, ConvBlock)
-        self.tables = _tables(module.embedding.weight.detach(), first)
+        self.table = _table(module.embedding.weight.detach(), first)
         self.shift = _scale_and_shift(first)[1]
         self.others = ConvStack(*others)
+        sizes, self.tokens = module.config.kernel_sizes, module.config.vocab_size + 1
+        self.reach = max(sizes) // 2
+        """Tokens on either side that a window holds."""
+        places = [torch.arange(size) + self.reach - size // 2 for size in sizes]
+        self.places, self.taps = torch.cat(places), torch.arange(0, sum(sizes) * self.tokens, self.tokens)
+        """(sum of k,) the place in the window that each tap of each kernel reads, and where its rows begin."""
+        self.starts = torch.tensor(sizes).cumsum(0) - torch.tensor(sizes)
+        """(K,) the first tap of each kernel."""
 
     @property
     def config(self) -> ModelConfig:
@@ -63,32 +71,30 @@ class FoldedClassifier(nn.Module):
     def features(self, input_ids: Tensor) -> Tensor:
         """As TextClassifier.features: (B, T) -> (B, K*F)."""
         mask = input_ids != PAD_ID
-        sums = [self._convolve(table, input_ids, mask) for table in self.tables]
+        x = self._convolve(input_ids, mask)
         if not len(self.others):
-            return F.relu(torch.cat([one.amax(dim=1) for one in sums], dim=1) + self.shift)
-        x = F.relu(torch.cat(sums, dim=2) + self.shift).transpose(1, 2)
-        return max_over_time(self.others(x, mask), mask)
+            return F.relu(x.amax(dim=1).add_(self.shift))
+        return max_over_time(self.others(F.relu(x.add_(self.shift)).transpose(1, 2), mask), mask)
 
-    def _convolve(self, table: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """(V + 1, k, F), (B, T) -> (B, T, F): the first convolution times BatchNorm's scale; NEVER at padding."""
-        size, length = table.shape[1], input_ids.shape[1]
-        windows = F.pad(input_ids, (size // 2, size // 2), value=PAD_ID).unfold(1, size, 1)[:, :length]
-        windows = torch.where(mask.unsqueeze(2), windows, self.config.vocab_size)
-        rows = windows * size + torch.arange(size)
-        sums = F.embedding_bag(rows.reshape(-1, size), table.view(-1, table.shape[2]), mode="sum")
-        return sums.view(*input_ids.shape, -1)
+    def _convolve(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) -> (B, T, K*F): the first convolutions times BatchNorm's scale; NEVER at padding."""
+        windows = F.pad(input_ids, (self.reach, self.reach), value=PAD_ID).unfold(1, 2 * self.reach + 1, 1)
+        rows = windows[:, :, self.places].add_(self.taps)
+        rows.masked_fill_(~mask.unsqueeze(2), self.tokens - 1)
+        bags = torch.arange(0, rows.numel(), len(self.taps)).unsqueeze(1) + self.starts
+        sums = F.embedding_bag(rows.view(-1), self.table, bags.view(-1), mode="sum")
+        return sums.view(*input_ids.shape, len(self.shift))
 
 
-def _tables(embedding: Tensor, block: ConvBlock) -> list[Tensor]:
-    """For each convolution (V + 1, k, F): what a token adds at each place of the kernel, and NEVER in the last row."""
+def _table(embedding: Tensor, block: ConvBlock) -> Tensor:
+    """What a token adds at each tap of each kernel, V + 1 rows a tap, the last one NEVER: (sum of k * (V + 1), F)."""
     scales = _scale_and_shift(block)[0].chunk(len(block.convolutions))
     tables = []
     for convolution, scale in zip(block.convolutions, scales, strict=True):
         assert isinstance(convolution, nn.Conv1d)
         weight = convolution.weight.detach() * scale[:, None, None]
-        table = torch.einsum("ve,fek->vkf", embedding, weight)
-        tables.append(torch.cat([table, table.new_full((1, *table.shape[1:]), NEVER)]).contiguous())
-    return tables
+        tables.append(F.pad(torch.einsum("ve,fek->kvf", embedding, weight), (0, 0, 0, 1), value=NEVER))
+    return torch.cat(tables).flatten(0, 1)
 
 
 def _scale_and_shift(block: ConvBlock) -> tuple[Tensor, Tensor]:

@@ -130,29 +130,19 @@ class NgramBranch(nn.Module):
     def forward(self, ngrams: NgramBatch) -> Tensor:
         """(B, C): what the n-grams of each text add to its logits."""
         rows, values = self.weigh(ngrams)
-        summed = F.embedding_bag(
-            rows, self.weight, ngrams.offsets.to(rows.dtype), mode="sum", per_sample_weights=values
-        )
+        summed = F.embedding_bag(rows, self.weight, ngrams.offsets, mode="sum", per_sample_weights=values)
         return summed + self.bias
-
-    def familiarity(self, ngrams: NgramBatch) -> Tensor:
-        """(B,): the share of each text's distinct n-grams that have a row, since training texts had them."""
-        known = (self.rows[ngrams.slots] > 0).to(self.idf.dtype)
-        sums = known.new_zeros(2, len(ngrams.offsets)).index_add_(
-            1, ngrams.texts(), torch.stack([known, torch.ones_like(known)])
-        )
-        return sums[0] / sums[1].clamp_min(1)
 
     def weigh(self, ngrams: NgramBatch) -> tuple[Tensor, Tensor]:
         """The row (G,) int32 and the weight (G,) of each n-gram."""
-        rows = self.rows[ngrams.slots]
-        values = (1 + ngrams.counts.log()) * self.idf[rows]
+        rows = self.rows.index_select(0, ngrams.slots)
+        values = ngrams.counts.log().add_(1).mul_(self.idf.index_select(0, rows))
         quarters = ngrams.slots.bitwise_right_shift(len(self.rows).bit_length() - 3)
-        parts = 4 * ngrams.texts() + quarters.clamp_min(1)  # words have two of them
+        parts = quarters.clamp_min_(1).add_(ngrams.texts, alpha=4)  # words have two of them
         squares = values.new_zeros(4 * len(ngrams.offsets)).index_add_(0, parts, values.square())
-        scales = squares.clamp_min(1e-12).rsqrt()
+        scales = squares.clamp_min_(1e-12).rsqrt_()
         scales[SHAPES::4] *= SHAPES_LENGTH
-        return rows, values * scales[parts]
+        return rows, values.mul_(scales.index_select(0, parts))
 
 
 class TextClassifier(nn.Module):

@@ -8,6 +8,7 @@ at once, by array operations: no Python code runs for a single n-gram.
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -68,13 +69,9 @@ class NgramBatch(NamedTuple):
     counts: Tensor
     """(G,) float32."""
     offsets: Tensor
-    """(B,) int64, where each text begins."""
-
-    def texts(self) -> Tensor:
-        """(G,) int64, the text of each n-gram."""
-        lengths = torch.diff(self.offsets, append=self.offsets.new_tensor([len(self.slots)]))
-        texts = torch.arange(len(lengths), device=lengths.device)
-        return texts.repeat_interleave(lengths, output_size=len(self.slots))
+    """(B,) int32, where each text begins."""
+    texts: Tensor
+    """(G,) int32, the text of each n-gram."""
 
     def to(self, device: torch.device) -> "NgramBatch":
         """The same on another device."""
@@ -82,14 +79,14 @@ class NgramBatch(NamedTuple):
 
 
 class Found(NamedTuple):
-    """N-grams where they stand, those that are kept and those that are not."""
+    """N-grams of one kind where they stand: number m begins at character, or word, m."""
 
-    slots: NDArray[np.uint32]
+    hashes: Hashes
     """(M,)"""
-    at: NDArray[np.int64]
-    """(M,) the character, or the word, that each begins at."""
     keep: NDArray[np.bool_]
     """(M,) False where it would reach over the end of a word or a text."""
+    part: int
+    """WORDS, CHARACTERS or SHAPES."""
     covers: Sequence[int]
     """The characters, or the words, that it is made of, counted from the one that it begins at."""
 
@@ -126,20 +123,22 @@ def place_ngrams(text: str, *, num_slots: int, char_orders: Sequence[int]) -> Pl
     starts, stops = word_spans(kind)
     words = split_words(lowered, kind, np.array([len(kind)]))
     numbers = np.pad(np.arange(len(starts)), 1, constant_values=-1)
-    of_words = [_placed(one, numbers) for one in word_ngrams(words, bits)]
+    of_words = [_placed(one, numbers, bits) for one in word_ngrams(words)]
     numbers = np.where(kind == SPACE, -1, np.arange(len(kind)) - 1)
-    found = character_ngrams(lowered, kind != SPACE, char_orders, bits) if char_orders else []
-    return Placed(of_words, [_placed(one, numbers) for one in found], np.stack([starts, stops], axis=1) - 1)
+    found = character_ngrams(lowered, kind != SPACE, char_orders) if char_orders else []
+    return Placed(of_words, [_placed(one, numbers, bits) for one in found], np.stack([starts, stops], axis=1) - 1)
 
 
 def join(ngrams: Sequence[Ngrams]) -> NgramBatch:
     """Texts into a batch."""
-    ends = np.cumsum([len(text.slots) for text in ngrams])
-    return NgramBatch(
-        torch.from_numpy(np.concatenate([text.slots for text in ngrams])),
-        torch.from_numpy(np.concatenate([text.counts for text in ngrams])),
-        torch.from_numpy(np.concatenate([[0], ends[:-1]])),
+    lengths = np.array([len(text.slots) for text in ngrams])
+    arrays = (
+        np.concatenate([text.slots for text in ngrams]),
+        np.concatenate([text.counts for text in ngrams]),
+        (lengths.cumsum() - lengths).astype(np.int32),
+        np.arange(len(ngrams), dtype=np.int32).repeat(lengths),
     )
+    return NgramBatch(*map(torch.from_numpy, arrays))
 
 
 def clean(text: str) -> str:
@@ -153,17 +152,22 @@ def _count(texts: Sequence[str], bits: int, char_orders: Sequence[int]) -> list[
     ends = np.cumsum([len(text) for text in padded])
     owners = np.repeat(np.arange(len(texts), dtype=np.uint32), [len(text) for text in padded])
     words = split_words(lowered, kind, ends)
-    found = [(words.owners.astype(np.uint32), one) for one in word_ngrams(words, bits)]
+    found = word_ngrams(words)
+    of_words = [words.owners.astype(np.uint32)] * len(found)
     if char_orders:
-        found += [(owners, one) for one in character_ngrams(lowered, kind != SPACE, char_orders, bits)]
-    keys = np.concatenate([(owner[one.at] << np.uint32(bits) | one.slots)[one.keep] for owner, one in found])
+        found += character_ngrams(lowered, kind != SPACE, char_orders)
+    of_all = [*of_words, *[owners] * (len(found) - len(of_words))]
+    keep = np.concatenate([one.keep for one in found])
+    texts_of = np.concatenate([owner[: len(one.keep)] for owner, one in zip(of_all, found, strict=True)])[keep]
+    keys = texts_of << np.uint32(bits) | _slots(found, keep, bits)
     keys.sort()
     first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     counts = np.diff(first, append=len(keys)).astype(np.float32)
     keys = keys[first]
-    starts = np.searchsorted(keys, np.arange(1, len(texts), dtype=np.uint32) << np.uint32(bits))
+    bounds = np.searchsorted(keys, np.arange(1, len(texts), dtype=np.uint32) << np.uint32(bits)).tolist()
     slots = (keys & np.uint32((1 << bits) - 1)).astype(np.int32)
-    return [Ngrams(*both) for both in zip(np.split(slots, starts), np.split(counts, starts), strict=True)]
+    spans = pairwise([0, *bounds, len(keys)])  # slices: np.split takes ten times as long
+    return [Ngrams(slots[start:stop], counts[start:stop]) for start, stop in spans]
 
 
 def _read(text: str) -> tuple[Hashes, NDArray[np.uint8]]:
@@ -172,10 +176,10 @@ def _read(text: str) -> tuple[Hashes, NDArray[np.uint8]]:
     return lower(codes), kinds(codes)
 
 
-def _placed(found: Found, numbers: NDArray[np.int64]) -> Places:
+def _placed(found: Found, numbers: NDArray[np.int64], bits: int) -> Places:
     """By the numbers of the units."""
-    at = found.at[found.keep]
-    return Places(found.slots[found.keep], numbers[at[:, None] + np.array(found.covers)])
+    at = np.flatnonzero(found.keep)
+    return Places(_slots([found], found.keep, bits), numbers[at[:, None] + np.array(found.covers)])
 
 
 def split_words(codes: Hashes, kind: NDArray[np.uint8], ends: NDArray[np.int64]) -> Words:
@@ -204,38 +208,36 @@ def word_spans(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.i
     return starts, stops
 
 
-def word_ngrams(words: Words, bits: int) -> list[Found]:
+def word_ngrams(words: Words) -> list[Found]:
     """Words, pairs of neighbours, pairs with one word between; then words and neighbours with a shape."""
     hashes, shapes, owners = words
-    at, no_edge = np.arange(len(hashes)), hashes != EDGE
-    found = [Found(_slots(hashes, 1, WORDS, bits), at, no_edge, (0,))]
-    for apart in (1, 2):
-        pairs, same = hashes[:-apart] * STEP + hashes[apart:], owners[:-apart] == owners[apart:]
-        found.append(Found(_slots(pairs, 1 + apart, WORDS, bits), at[:-apart], same, (0, apart)))
-    same = found[1].keep
-    found.append(Found(_slots(hashes * STEP + shapes, 4, SHAPES, bits), at, no_edge, (0,)))
-    found.append(Found(_slots(hashes[:-1] * STEP + shapes[1:], 5, SHAPES, bits), at[:-1], same, (0, 1)))
-    found.append(Found(_slots(hashes[1:] * STEP + shapes[:-1], 6, SHAPES, bits), at[:-1], same, (0, 1)))
-    return found
+    no_edge, stepped = hashes != EDGE, hashes * STEP
+    neighbours, apart = owners[:-1] == owners[1:], owners[:-2] == owners[2:]
+    return [
+        Found(_seeded(hashes, 1), no_edge, WORDS, (0,)),
+        Found(_seeded(stepped[:-1] + hashes[1:], 2), neighbours, WORDS, (0, 1)),
+        Found(_seeded(stepped[:-2] + hashes[2:], 3), apart, WORDS, (0, 2)),
+        Found(_seeded(stepped + shapes, 4), no_edge, SHAPES, (0,)),
+        Found(_seeded(stepped[:-1] + shapes[1:], 5), neighbours, SHAPES, (0, 1)),
+        Found(_seeded(stepped[1:] + shapes[:-1], 6), neighbours, SHAPES, (0, 1)),
+    ]
 
 
-def character_ngrams(codes: Hashes, inside: NDArray[np.bool_], char_orders: Sequence[int], bits: int) -> list[Found]:
+def character_ngrams(codes: Hashes, inside: NDArray[np.bool_], char_orders: Sequence[int]) -> list[Found]:
     """Runs of characters that hold no space but at their ends.
 
     Args:
         codes: (N,) lower-cased characters of all texts, a space before and after each text.
         inside: (N,) False where a space is.
         char_orders: lengths, ascending, without a gap.
-        bits: of the slots.
     """
     hashed, whole, found = codes, np.ones(len(codes), dtype=bool), []
-    at = np.arange(len(codes))
     for order in range(2, max(char_orders) + 1):
         hashed = hashed[:-1] * STEP + codes[order - 1 :]
         # A space may open or close the run: with the next character, the one that closed it would be inside.
         whole = whole[:-1] & (inside[order - 2 : -1] if order > 2 else inside[:-1] | inside[1:])
         if order >= min(char_orders):
-            found.append(Found(_slots(hashed, 8 + order, CHARACTERS, bits), at[: len(hashed)], whole, range(order)))
+            found.append(Found(_seeded(hashed, 8 + order), whole, CHARACTERS, range(order)))
     return found
 
 
@@ -251,13 +253,14 @@ def _spans(codes: Hashes, starts: NDArray[np.int64], stops: NDArray[np.int64]) -
 def _shapes(kind: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Hashes:
     """Of each word: 1 to 4 digits or more, letters with digits, all capitals, capitalised, other."""
     length = stops - starts
-    digits, capitals = (
-        np.diff(np.concatenate([[0], np.cumsum(kind == one)])[np.stack([starts, stops])], axis=0)[0]
-        for one in (DIGIT, UPPER)
-    )
-    conditions = [digits == length, digits > 0, (capitals == length) & (length > 1), kind[starts] == UPPER]
-    shapes: Hashes = np.select(conditions, [10 + np.minimum(length, 4), 20, 21, 22], 23).astype(np.uint32)
-    return shapes
+    sums = np.zeros((2, len(kind) + 1), dtype=np.int32)
+    np.cumsum(kind == DIGIT, out=sums[0, 1:])
+    np.cumsum(kind == UPPER, out=sums[1, 1:])
+    digits, capitals = sums[:, stops] - sums[:, starts]
+    shapes = np.where(kind[starts] == UPPER, 22, 23)
+    shapes = np.where((capitals == length) & (length > 1), 21, shapes)
+    shapes = np.where(digits > 0, np.where(digits == length, 10 + np.minimum(length, 4), 20), shapes)
+    return shapes.astype(np.uint32)
 
 
 def _mixed(hashed: Hashes) -> Hashes:
@@ -269,11 +272,20 @@ def _mixed(hashed: Hashes) -> Hashes:
     return mixed
 
 
-def _slots(hashed: Hashes, seed: int, quarter: int, bits: int) -> Hashes:
-    """The slot of each hash within its part: two quarters for words, one for the others."""
-    own = bits - 1 if quarter == WORDS else bits - 2
-    mixed = (hashed + np.uint32(seed * 0x85EBCA6B & 0xFFFFFFFF)) * STEP
+def _seeded(hashes: Hashes, seed: int) -> Hashes:
+    """Apart from the n-grams of another kind that are made of the same."""
+    return hashes + np.uint32(seed * 0x85EBCA6B & 0xFFFFFFFF)
+
+
+def _slots(found: Sequence[Found], keep: NDArray[np.bool_], bits: int) -> Hashes:
+    """The slots of the n-grams that are kept, one kind after the other, those of words first: (M,)."""
+    mixed = np.concatenate([one.hashes for one in found])[keep] * STEP
     mixed ^= mixed >> np.uint32(15)
     mixed *= np.uint32(0x2C1B3C6D)
-    mixed >>= np.uint32(32 - own)
-    return mixed + np.uint32(quarter << (bits - 2)) if quarter else mixed
+    start = 0
+    for part, kinds_of_part in groupby(found, key=lambda one: one.part):
+        stop = start + sum(int(np.count_nonzero(one.keep)) for one in kinds_of_part)
+        mixed[start:stop] >>= np.uint32(32 - (bits - 1 if part == WORDS else bits - 2))
+        mixed[start:stop] |= np.uint32(part << (bits - 2))
+        start = stop
+    return mixed

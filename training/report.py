@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from nlp_app import __version__
+from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.encoding import Encoded, encode
 from nlp_app.folded import fold
@@ -54,20 +55,13 @@ def test_scores(
     module: TextClassifier, tokenizer: Tokenizer, decision: Decision, examples: Examples
 ) -> tuple[dict[str, Any], Answers]:
     """Measure a module on texts that nothing was chosen by; a label that it doesn't know counts as missed."""
-    labels, config = module.config.labels, module.config
+    config = module.config
     check_kind(examples, multi_label=config.multi_label)
     started = time.perf_counter()
     logits = score(fold(module), encode(examples.texts, tokenizer=tokenizer, config=config))
     probabilities = to_probabilities(logits, multi_label=config.multi_label)
     seconds = time.perf_counter() - started
-    known = sorted({*labels, *examples.label_counts})
-    targets = targets_of(examples, config)
-    if config.multi_label:
-        given = [[labels[place] for place in row.nonzero().flatten()] for row in decision.given(probabilities)]
-        tally: Tally = LabelSets.of(known, examples.label_lists, given)
-    else:
-        predicted = [labels[index] for index in probabilities.argmax(dim=1).tolist()]
-        tally = Confusion.of(known, [label for (label,) in examples.label_lists], predicted)
+    targets, tally = targets_of(examples, config), tally_of_examples(config, probabilities, decision, examples)
     scores = {
         "texts": len(examples),
         "accuracy": tally.accuracy,
@@ -85,6 +79,16 @@ def test_scores(
         scores["answered"] = answered.float().mean().item()
         scores["precision_of_answered"] = right[answered].mean().item() if answered.any() else 0
     return scores, Answers(tally, best, right)
+
+
+def tally_of_examples(config: ModelConfig, probabilities: Tensor, decision: Decision, examples: Examples) -> Tally:
+    """What was true and what would be answered, of labels that the model knows or does not."""
+    labels, known = config.labels, sorted({*config.labels, *examples.label_counts})
+    if config.multi_label:
+        given = [[labels[place] for place in row.nonzero().flatten()] for row in decision.given(probabilities)]
+        return LabelSets.of(known, examples.label_lists, given)
+    predicted = [labels[index] for index in probabilities.argmax(dim=1).tolist()]
+    return Confusion.of(known, [label for (label,) in examples.label_lists], predicted)
 
 
 def out_of_scope(
