@@ -16,7 +16,7 @@ from nlp_app import Predictor
 from tests.conftest import Refused, write_csv
 from tests.test_training_data import examples
 from tests.test_training_run import train_main  # noqa: F401 - a fixture
-from training import run
+from training import phases, run
 from training.combine import Selected, settle
 
 LABELS = ["a"] * 9 + ["b"] * 3 + ["c"] * 20
@@ -59,7 +59,7 @@ def test_two_texts_of_each_class_are_enough_to_train_on(
         told.append(texts)
         return settle(*parts, texts=texts, **values)
 
-    monkeypatch.setattr(run, "settle", spy)
+    monkeypatch.setattr(phases, "settle", spy)
     rows = [(f"word{label} text{copy}", f"label{label}") for label in range(classes) for copy in range(2)]
     train, output = write_csv(tmp_path / "train.csv", rows), tmp_path / "out"
     assert train_main("--train", train, "--output", output, "--quantize", "int8") == 0

@@ -7,10 +7,10 @@ import pytest
 
 from nlp_app import Predictor
 from nlp_app.checkpoint import load_checkpoint
-from training import run
+from training import phases, run
 from training.budget import SAVING_S, Budget, Deadline, process_age
 from training.options import Options, parse_options
-from training.run import as_done
+from training.phases import as_done
 from training.state import RunState
 
 SMALL = "--embedding-dim 8 --num-filters 4 --batch-size 4 --validation-share 0.2 --learning-rate 0.02 --epochs 8"
@@ -155,8 +155,8 @@ def test_a_refit_that_is_slower_than_foreseen_gives_way_to_the_selection(
 def test_ngrams_that_would_take_too_long_are_those_of_every_tenth_text(
     train: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "FEW_TEXTS", 2)
-    monkeypatch.setattr(run, "BRANCH_SHARE", 0.0)
+    monkeypatch.setattr(phases, "FEW_TEXTS", 2)
+    monkeypatch.setattr(phases, "BRANCH_SHARE", 0.0)
     told = train("tenth", "--epochs", 2, "--max-seconds", 1000)
     assert told["cut_short"] == ["ngrams"]
     ngrams = load_checkpoint(tmp_path / "tenth").module.ngrams

@@ -24,7 +24,7 @@ from nlp_app.model import ConvBlock
 from nlp_app.ngrams import join
 from nlp_app.tokenizer import pad
 from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
-from training import evaluate, fit, learner, report, run
+from training import evaluate, fit, learner, phases, report, run
 from training.fit import Run, refit
 from training.prepare import prepare
 from training.state import STATE, StateStore
@@ -264,7 +264,7 @@ def test_the_test_file_is_read_only_after_training_ended(
 ) -> None:
     test = tmp_path / "test.csv"
     test.write_text("not a table yet")
-    train = run.train
+    train = phases.train
 
     def then_write(*arguments: Any) -> Any:
         module = train(*arguments)
@@ -476,7 +476,7 @@ def test_weights_that_are_no_numbers_after_the_refit_give_way_to_those_of_the_se
         refit(run_, learner_, rows)  # type: ignore[arg-type]
         torch.nn.init.constant_(learner_.averaged.output.bias, math.nan)
 
-    monkeypatch.setattr(run, "refit", poisoned)
+    monkeypatch.setattr(phases, "refit", poisoned)
     assert train_main("--train", train_csv, "--output", output) == 0
     assert metrics(output)["train"]["refit"] is False
     assert math.isfinite(Predictor.load(output).predict(["snow"])[0].score)

@@ -13,7 +13,7 @@ from rich.console import Console
 from nlp_app.checkpoint import load_checkpoint
 from nlp_app.errors import ConfigError
 from tests.conftest import ROW_LABELS, TEXTS, Refused, write_csv
-from training import fit, run, search, tune
+from training import fit, phases, run, search, tune
 from training.budget import Budget
 from training.fit import Run
 from training.interrupt import StopRequest
@@ -129,7 +129,7 @@ def test_a_trial_that_fails_is_written_down_and_the_search_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = iter([RuntimeError("you tried to allocate 9 TB"), ConfigError("there is no model to keep: the loss")])
-    whole = run.selection
+    whole = phases.selection
 
     def failing(*arguments: Any) -> Any:
         for error in errors:
@@ -193,7 +193,7 @@ def test_ctrl_c_in_the_refit_of_the_winner_leaves_its_selection(
             os.kill(os.getpid(), signal.SIGINT)
         fit.refit(*arguments)
 
-    monkeypatch.setattr(run, "refit", stopping)
+    monkeypatch.setattr(phases, "refit", stopping)
     monkeypatch.setattr(search, "gain", lambda *_: (1.0, 0.5))
     command = tuned(data, tmp_path / "model", "--trials", 6)["command"]
     assert refits == 2
@@ -287,7 +287,7 @@ def test_ctrl_c_before_the_first_model_leaves_the_one_that_was_to_be_replaced(
     main(run, *FIXED.split(), "--train", data, "--output", tmp_path / "model")
     before = load_checkpoint(tmp_path / "model").version
     monkeypatch.setattr(MemoryStore, "save", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    monkeypatch.setattr(run, "best_module", lambda prepared, *_: prepared.new_module(0).eval())
+    monkeypatch.setattr(phases, "best_module", lambda prepared, *_: prepared.new_module(0).eval())
     with pytest.raises(KeyboardInterrupt, match=r"model still holds the model that was there$"):
         tuned(data, tmp_path / "model", "--trials", 2, "--seed", 4, "--overwrite")
     assert load_checkpoint(tmp_path / "model").version == before
@@ -337,7 +337,7 @@ def test_a_model_is_no_better_than_itself(data: Path, measure: str) -> None:
     prepared = prepare(options, Console(quiet=True))
     store: StateStore = MemoryStore()
     one = Run(state=RunState(fingerprint={}), store=store, stop=StopRequest(), console=Console(quiet=True))
-    selected = run.selection(options, prepared, one, None)
+    selected = phases.selection(options, prepared, one, None)
     found = Found(options=options, prepared=prepared, run=one, selected=selected)
     assert gain(found, found) == (0.0, 0.0)
     assert abs(found.scores_of([list(range(len(prepared.validation)))])[0]) == pytest.approx(abs(found.score), abs=1e-6)

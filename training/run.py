@@ -1,10 +1,7 @@
 """`python -m training.run`: labelled texts in, a checkpoint out."""
 
-import math
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,31 +10,23 @@ from nlp_app.checkpoint import save_checkpoint
 from nlp_app.device import find_device
 from nlp_app.errors import ConfigError, DataError, run_command
 from nlp_app.folder import publish, repair
-from nlp_app.model import NgramBranch, TextClassifier
+from nlp_app.model import TextClassifier
 from training import distil, report
-from training.assemble import check_machine, explain_sizes, new_learner
-from training.batches import Dataset
-from training.budget import Budget, Deadline
-from training.combine import Selected, combine, settle
-from training.console import make_console, warn
+from training.assemble import check_machine, explain_sizes
+from training.budget import Budget
+from training.combine import Selected
+from training.console import make_console
 from training.data import read_strangers
-from training.fit import DISTILLATION, INTERRUPTED, REFIT, SELECTION, OutOfTime, Run, refit, select
-from training.interrupt import Interrupted, StopRequest, stop_request
-from training.learner import Diverged
-from training.linear import fit_branch
+from training.fit import INTERRUPTED, Run
+from training.interrupt import StopRequest, stop_request
 from training.memory import out_of_memory_said
 from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
+from training.phases import as_done, train
 from training.prepare import Prepared, prepare, read
 from training.reliability import plot_reliability
 from training.state import RunState, StateStore
 from training.teacher import find_teacher
-from training.validate import validate
-
-NGRAMS, TENTH, BRANCH_SHARE = "ngrams", 10, 0.7
-"""The branch may take so much of the time that is left: with few texts it is the better part of the model."""
-FEW_TEXTS = 100
-"""In a tenth: with fewer the whole takes no time."""
 
 
 @out_of_memory_said()
@@ -88,159 +77,6 @@ def first_state(
     return state
 
 
-def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifier, Selected]:
-    """Both phases, or what is left of them.
-
-    Where the user stops it, time is up, or the loss becomes infinite, the module is the best of the selection so far.
-
-    Returns:
-        The module, in eval mode on the CPU, and the selection, which has not seen the validation texts.
-    """
-    branch = branch_in_time(options, prepared, run)
-    if run.state.phase == REFIT:
-        selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
-        return trained_on_all(options, prepared, run, selected)
-    selected = selection(options, prepared, run, branch)
-    wanted = options.wants_refit(prepared.train.tokens) and not run.state.diverged
-    return trained_on_all(options, prepared, run, selected) if wanted else unchanged(selected)
-
-
-def selection(options: Options, prepared: Prepared, run: Run, branch: NgramBranch | None) -> Selected:
-    """Find the number of steps; the model with the best of them."""
-    learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
-    stopping = options.stopping(learner.recipe.patience)
-
-    def so_far() -> Selected:
-        texts = len(prepared.train)
-        return settle(best_module(prepared, run), branch, prepared.validation, target_precision=None, texts=texts)
-
-    try:
-        if run.state.phase == SELECTION:
-            run.restore(learner)
-            deadline = deadline_of(options, prepared, run.budget)
-            select(run, learner, prepared.train, prepared.validation, stopping, deadline)
-            in_time = SELECTION not in run.state.cut_short
-            if run.state.teacher and in_time and distil.is_worth_it(run, so_far(), prepared.validation):
-                learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
-        if run.state.phase == DISTILLATION:
-            run.restore(learner)
-            rows = distil.taught(run, prepared.train, distil.TRAIN)
-            deadline = deadline_of(options, prepared, run.budget)
-            select(run, learner, rows, prepared.validation, stopping, deadline)
-            distil.keep_better(run, so_far())
-    except Interrupted:
-        name = "best"
-        if run.state.phase == DISTILLATION:  # too early to compare
-            run.state.take_back(SELECTION)
-            name = distil.PLAIN
-        run.state.stopped_because = INTERRUPTED
-        if run.state.best:
-            return settled(options, prepared, best_module(prepared, run, name), branch, run.console)
-        scores = validate(learner.averaged, prepared.validation)  # before the first evaluation was due
-        if math.isnan(scores["loss"]):
-            raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
-        run.state.scores.append({**scores, "train_loss": math.nan, "step": learner.step, "epoch": learner.epoch})
-        return settled(options, prepared, learner.averaged.cpu(), branch, run.console)
-    return settled(options, prepared, best_module(prepared, run), branch, run.console)
-
-
-def trained_on_all(
-    options: Options, prepared: Prepared, run: Run, selected: Selected
-) -> tuple[TextClassifier, Selected]:
-    """The refit of a selection; the selection itself where it cannot be brought to its end."""
-    if run.state.stopped_because == INTERRUPTED:
-        return unchanged(selected)
-    rows = prepared.train + prepared.validation
-    try:
-        if run.state.phase != REFIT:
-            if not deadline_of(options, prepared, run.budget).leaves_a_refit(run.state):
-                raise OutOfTime
-            run.state.begin(REFIT)
-        learner = new_learner(options, prepared, rows, run.console, run.stop)
-        run.restore(learner)
-        taught = run.state.teacher.get("used")
-        refit(run, learner, distil.taught(run, rows, distil.TRAIN, distil.VALIDATION) if taught else rows)
-        if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
-            raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
-        branch = linear_branch(prepared, rows.every(as_done(options, run.state).ngram_every))
-        return combine(learner.averaged.cpu(), branch, selected.calibration, weights=options.quantize), selected
-    except Diverged as error:
-        warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
-        run.state.refitted = False
-    except OutOfTime:
-        warn(run.console, f"{run.budget.seconds:g} s leave no time to train on the validation rows too")
-        run.state.cut_short.append(REFIT)
-    except Interrupted:
-        run.state.stopped_because = INTERRUPTED
-    return unchanged(selected)
-
-
-def deadline_of(options: Options, prepared: Prepared, budget: Budget) -> Deadline:
-    """When the selection has to end."""
-    return Deadline(
-        budget,
-        train=len(prepared.train),
-        validation=len(prepared.validation),
-        wants_refit=options.wants_refit(prepared.train.tokens),
-    )
-
-
-def branch_in_time(options: Options, prepared: Prepared, run: Run) -> NgramBranch | None:
-    """The branch, fitted to the training part; where that takes too long, to a tenth of it, which tells how long."""
-    run.state.cut_short = [name for name in run.state.cut_short if name != NGRAMS]  # of the sitting before
-    tenth = prepared.train.every(TENTH)
-    asked = run.budget.limited and prepared.config.ngram_slots and options.ngram_every == 1
-    if asked and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
-        with run.budget.timed(NGRAMS):
-            branch = linear_branch(prepared, tenth)
-        if TENTH * run.budget.took[NGRAMS] > BRANCH_SHARE * run.budget.left():
-            warn(run.console, f"{run.budget.seconds:g} s leave time for the n-grams of every {TENTH}th text only")
-            run.state.cut_short.append(NGRAMS)
-            return branch
-    with run.budget.timed(NGRAMS):
-        return linear_branch(prepared, prepared.train.every(options.ngram_every))
-
-
-def unchanged(selected: Selected) -> tuple[TextClassifier, Selected]:
-    """The selection as the result."""
-    return selected.module, selected
-
-
-def settled(
-    options: Options, prepared: Prepared, module: TextClassifier, branch: NgramBranch | None, console: Console
-) -> Selected:
-    """The model of a convolution and a branch that were trained on the training part."""
-    selected = settle(
-        module,
-        branch,
-        prepared.validation,
-        target_precision=options.target_precision,
-        texts=len(prepared.train),
-        weights=options.quantize,
-    )
-    if selected.decision.min_score == 1:
-        warn(
-            console,
-            f"--target-precision {options.target_precision}: no score reaches it on {len(prepared.validation):,} "
-            "validation texts, so the model abstains from every text: give a lower one, or more texts",
-        )
-    return selected
-
-
-def linear_branch(prepared: Prepared, rows: Dataset) -> NgramBranch | None:
-    """The branch over n-grams, fitted to rows; None where the config reads none."""
-    if not prepared.config.ngram_slots:
-        return None
-    return fit_branch(rows, prepared.config, class_weights=prepared.class_weights)
-
-
-def best_module(prepared: Prepared, run: Run, name: str = "best") -> TextClassifier:
-    """The convolution of the best epoch."""
-    module = TextClassifier(config=prepared.config)
-    module.load_state_dict(run.store.tensors(name))
-    return module.eval()
-
-
 def finish(
     options: Options, prepared: Prepared, run: Run, module: TextClassifier, selected: Selected, work: Path
 ) -> None:
@@ -283,18 +119,6 @@ def finish(
         plot_reliability(options.reliability_plot, answers.scores, answers.right, title=part)
     if failure is not None:
         raise DataError(f"the model was saved in {options.output}, but not tested: {failure}")
-
-
-def as_done(options: Options, state: RunState) -> Options:
-    """The options that give the same model without a limit of time."""
-    done: dict[str, Any] = {}
-    if SELECTION in state.cut_short:
-        done["max_steps"] = state.scores[-1]["step"]
-    if REFIT in state.cut_short:
-        done["refit"] = "never"
-    if NGRAMS in state.cut_short:
-        done["ngram_every"] = TENTH
-    return replace(options, **done)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from training.interrupt import StopRequest
 from training.memory import out_of_memory_said
 from training.options import Options
 from training.output import work_on
+from training.phases import as_done, deadline_of, selection, train, trained_on_all
 from training.prepare import Prepared, prepare
-from training.run import as_done, deadline_of, finish, selection, train, trained_on_all
+from training.run import finish
 from training.space import command_line, defaults, neighbours, searched, suggest
 from training.state import RunState
 from training.trials import Found, Log, MemoryStore, Record, Stock, gain

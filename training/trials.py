@@ -20,9 +20,9 @@ from training.combine import Selected
 from training.fit import Run, evaluation
 from training.losses import class_weights
 from training.options import Options, plain
+from training.phases import linear_branch
 from training.prepare import Prepared, prepare
 from training.report import validation_answers
-from training.run import linear_branch
 from training.space import differences, options_line
 from training.state import RunState, StateStore
 from training.validate import plain_losses, tally_of
