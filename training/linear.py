@@ -7,7 +7,6 @@ between their weight and none, as they advise). Figures for every choice here ar
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.sparse
@@ -128,9 +127,8 @@ def _fit_each(
         machine = _machine(seen).fit(seen, has[:, place], sample_weight=weights[place])
         weight[place], bias[place] = machine.coef_[0] * scale, machine.intercept_[0]
 
-    features.sum_duplicates()  # a comparison does it in place, and the threads would all do it at once
-    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
-        list(threads.map(fit, present[:1] if one_of_two else present))
+    for place in present[:1] if one_of_two else present:  # not in threads: all fits share liblinear's random numbers
+        fit(place)
     if one_of_two:
         first, second = present
         weight[first], bias[first] = weight[first] / 2, bias[first] / 2
