@@ -133,3 +133,14 @@ def test_what_is_read_follows_from_the_amount_of_text(monkeypatch: pytest.Monkey
     monkeypatch.setattr(linear, "CHARACTERS_TO_COUNT", 10)
     assert plan(TEXTS, "auto") == (1 << 23, ())
     assert plan(TEXTS, "all") == (1 << 23, (2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("labels", [["warm"] * 6, ["hot", "hot", "cold", "cold", "hot", "cold"]])
+def test_of_many_labels_one_or_two_may_have_texts(labels: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "FEW_CLASSES", 2)
+    rows = data(list(labels), config())
+    logits = branch_logits(fit(rows, config()), rows)
+    if len(set(labels)) == 2:
+        assert torch.equal(logits.argmax(dim=1), rows.targets), "each by its own evidence"
+    else:
+        assert logits.isfinite().all()

@@ -62,7 +62,7 @@ def settle(
         parts.append(branch_logits(branch, validation))
     calibration = calibrate(parts, validation.targets, texts=texts)
     whole = combine(module, branch, calibration, weights=weights)
-    probabilities = to_probabilities(calibration(parts), multi_label=module.config.multi_label)
+    probabilities = to_probabilities(score(whole, validation.encoded), multi_label=module.config.multi_label)
     decision = decide(
         probabilities,
         validation.targets,

@@ -100,7 +100,7 @@ def _fit(
             has = targets.astype(bool)
             each = [np.where(has[:, place], weights[place], 1) for place in range(classes)]
             _fit_each(features, has, each, weight, bias)
-        elif classes <= FEW_CLASSES:
+        elif classes <= FEW_CLASSES or len(np.unique(targets)) <= 2:
             has = targets[:, np.newaxis] == np.arange(classes)
             _fit_each(features, has, [weights[targets.astype(np.int64)]] * classes, weight, bias)
         else:  # at once: each call of the library copies the features

@@ -132,7 +132,7 @@ def _static(source: str) -> Look:
 
 def _looked_up(words: Sequence[str], look: Look, source: str, digest: str | None = None) -> WordVectors:
     """Each word by the first of its spellings that has a vector."""
-    vectors = look([*words, ""])[:-1].reshape(len(words), -1).clone()
+    vectors = look([*words, ""]).reshape(len(words) + 1, -1)[:-1].clone()
     for spelling in SPELLINGS[1:]:
         missing = (~vectors.any(dim=1)).nonzero().flatten().tolist()
         if missing:
