@@ -115,7 +115,7 @@ def ours(train: Examples, test: Examples, folder: Path, options: argparse.Namesp
         seconds = time.perf_counter() - started
         metrics = json.loads((output / "metrics.json").read_bytes())
         yield {
-            **({"parts": parts_left_out(output, test)} if options.parts else {}),
+            **({"parts": parts_left_out(output, test)} if getattr(options, "parts", False) else {}),
             "system": OURS,
             "seed": seed,
             **{name: metrics["test"][name] for name in (*SCORES, "intervals", "calibration_error", "brier_score")},
