@@ -38,28 +38,55 @@ SHARE = 0.2
 
 def main() -> int:
     """Measure as the command line says; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    data = os.environ.get("NLP_APP_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data and Path(data), help="folder of sets (default: $NLP_APP_DATA)"
-    )
-    parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is scored")
+    parser = scored_sets("accuracy", __doc__)
     parser.add_argument("--sets", nargs="+", help="names of sets (default: all)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of ours, of which the mean is shown")
     parser.add_argument("--options", default="", help="options for training.run, to compare choices on validation")
     parser.add_argument("--parts", action="store_true", help="score ours again with each part left out")
     parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
-    parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
-    options = parser.parse_args()
-    if options.data is None:
-        raise DataError("which sets? give --data FOLDER or set NLP_APP_DATA")
+    options = parsed(parser)
     rows = list(measure(options))
     print_table(rows, options.split)
     if options.parts:
         print_parts(rows)
+    save(rows, options)
+    return 0
+
+
+def sets_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark that reads sets; parsed() reads it."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
+    data = os.environ.get("NLP_APP_DATA")
+    parser.add_argument(
+        "--data", type=Path, default=data and Path(data), help="folder of sets (default: $NLP_APP_DATA)"
+    )
+    return parser
+
+
+def scored_sets(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The same for one that scores: of which part, and where to; save() writes that."""
+    parser = sets_of(name, about)
+    parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is scored")
+    parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options.
+
+    Raises:
+        DataError: no folder of sets is given.
+    """
+    options = parser.parse_args()
+    if options.data is None:
+        raise DataError("which sets? give --data FOLDER or set NLP_APP_DATA")
+    return options
+
+
+def save(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Write the rows where the options say."""
     if options.output:
         options.output.write_text(json.dumps({"split": options.split, "rows": rows}, indent=2) + "\n")
-    return 0
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -73,7 +100,10 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             warn(console, f"{name} is left out: {error}")
             continue
         with tempfile.TemporaryDirectory() as folder:
-            for row in [*ours(train, test, Path(folder), options), *([] if options.no_peers else peers(train, test))]:
+            own = ours(
+                train, test, Path(folder), seeds=options.seeds, options=options.options, with_parts=options.parts
+            )
+            for row in [*own, *([] if options.no_peers else peers(train, test))]:
                 yield {"set": name, **row}
                 console.print(json.dumps({"set": name, **row}))
 
@@ -100,29 +130,30 @@ def find(folder: Path, part: str) -> Path:
     raise DataError(f"there is no {part} file in {folder}")
 
 
-def ours(train: Examples, test: Examples, folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Train with the defaults, in a process of its own, once a seed."""
+def ours(
+    train: Examples, test: Examples, folder: Path, *, seeds: int = 1, options: str = "", with_parts: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Train with the defaults, in a process of its own, once a seed; the models are model-0, model-1 … there."""
     files = {"--train": write(folder / "train.jsonl", train), "--test": write(folder / "test.jsonl", test)}
-    for seed in range(options.seeds):
+    for seed in range(seeds):
         output = folder / f"model-{seed}"
         flags = [part for pair in files.items() for part in pair] + ["--output", output, "--seed", seed]
         started = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-m", "training.run", *map(str, flags), *options.options.split()],
+            [sys.executable, "-m", "training.run", *map(str, flags), *options.split()],
             check=True,
             stdout=subprocess.DEVNULL,
         )
         seconds = time.perf_counter() - started
         metrics = json.loads((output / "metrics.json").read_bytes())
         yield {
-            **({"parts": parts_left_out(output, test)} if getattr(options, "parts", False) else {}),
+            **({"parts": parts_left_out(output, test)} if with_parts else {}),
             "system": OURS,
             "seed": seed,
             **{name: metrics["test"][name] for name in (*SCORES, "intervals", "calibration_error", "brier_score")},
             "train_s": seconds,
             "predict_texts_per_s": metrics["test"]["texts_per_s"],
             "mb": sum(path.stat().st_size for path in output.iterdir()) / 1e6,
-            "peak_memory_mb": metrics["peak_memory_mb"],
             "best_epoch": metrics["train"]["best_epoch"],
             "validation_accuracy": metrics["validation"]["accuracy"],
         }

@@ -6,7 +6,6 @@ no test file is opened; `--split test` is for the record.
 
 import argparse
 import json
-import os
 import random
 import tempfile
 from collections import defaultdict
@@ -17,10 +16,10 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.accuracy import OURS, ours, peers, read_parts
+from benchmarks.accuracy import OURS, ours, parsed, peers, read_parts, save, scored_sets
 from benchmarks.common import spread
 from benchmarks.peers import PEERS
-from nlp_app.errors import DataError, run_command
+from nlp_app.errors import run_command
 from training.console import make_console
 from training.data import Examples
 
@@ -29,32 +28,22 @@ SETS = ("trec6", "banking77")
 
 def main() -> int:
     """Measure as the command line says; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.few_texts", description=__doc__)
-    data = os.environ.get("NLP_APP_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data and Path(data), help="folder of sets (default: $NLP_APP_DATA)"
-    )
-    parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is scored")
+    parser = scored_sets("few_texts", __doc__)
     parser.add_argument("--sets", nargs="+", default=SETS, help="names of sets")
     parser.add_argument("--texts", nargs="+", type=int, default=[8, 16, 64], help="texts of each class")
     parser.add_argument("--draws", type=int, default=3, help="times that texts are drawn")
     parser.add_argument("--options", default="", help="options for training.run, to compare choices on validation")
     parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
-    parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
-    options = parser.parse_args()
-    if options.data is None:
-        raise DataError("which sets? give --data FOLDER or set NLP_APP_DATA")
+    options = parsed(parser)
     rows = list(measure(options))
     make_console().print(table(rows, options.split))
-    if options.output:
-        options.output.write_text(json.dumps({"split": options.split, "rows": rows}, indent=2) + "\n")
+    save(rows, options)
     return 0
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each set, number of texts, draw and system."""
     console = make_console()
-    once = argparse.Namespace(seeds=1, options=options.options)
     for name in options.sets:
         train, test = read_parts(options.data / name, options.split)
         for texts in options.texts:
@@ -62,7 +51,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 drawn = few(train, texts, draw)
                 with tempfile.TemporaryDirectory() as folder:
                     asked = [] if options.no_peers else peers(drawn, test)
-                    for row in [*ours(drawn, test, Path(folder), once), *asked]:
+                    for row in [*ours(drawn, test, Path(folder), options=options.options), *asked]:
                         yield {"set": name, "texts": texts, "draw": draw, **row}
                         console.print(json.dumps({"set": name, "texts": texts, "draw": draw, **row}))
 

@@ -5,8 +5,6 @@ By default a fifth of the set's training file is asked about, and the others' tr
 """
 
 import argparse
-import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -14,34 +12,25 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.accuracy import find, ours, read, read_parts
+from benchmarks.accuracy import find, ours, parsed, read, read_parts, save, scored_sets
 from nlp_app import Predictor
 from nlp_app.encoding import encode
-from nlp_app.errors import DataError, run_command
+from nlp_app.errors import run_command
 from nlp_app.scoring import familiarity
 from training.console import make_console
 
 
 def main() -> int:
     """Measure as the command line says; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.out_of_scope", description=__doc__)
-    data = os.environ.get("NLP_APP_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data and Path(data), help="folder of sets (default: $NLP_APP_DATA)"
-    )
+    parser = scored_sets("out_of_scope", __doc__)
     parser.add_argument("--set", default="banking77", help="name of the set that is trained on")
     parser.add_argument("--strangers", nargs="+", default=["trec6"], help="names of sets that are out of its scope")
-    parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is asked about")
     parser.add_argument("--seeds", type=int, default=1, help="runs")
     parser.add_argument("--options", default="", help="options for training.run, to compare choices on validation")
-    parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
-    options = parser.parse_args()
-    if options.data is None:
-        raise DataError("which sets? give --data FOLDER or set NLP_APP_DATA")
+    options = parsed(parser)
     rows = measure(options)
     print_table(rows, options.split)
-    if options.output:
-        options.output.write_text(json.dumps({"split": options.split, "rows": rows}, indent=2) + "\n")
+    save(rows, options)
     return 0
 
 
@@ -52,7 +41,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     asked = {options.set: real.texts}
     asked |= {name: read(find(options.data / name, part)).texts for name in options.strangers}
     with tempfile.TemporaryDirectory() as folder:
-        seeds = [row["seed"] for row in ours(train, real, Path(folder), options)]
+        seeds = [row["seed"] for row in ours(train, real, Path(folder), seeds=options.seeds, options=options.options)]
         predictors = [Predictor.load(Path(folder) / f"model-{seed}") for seed in seeds]
     return [
         {"seed": seed, "set": name, **flagged(predictor, texts)}

@@ -5,7 +5,6 @@ batches, text to label, encoding included. The peer is TF-IDF of words and chara
 same texts at once, which is its fastest. Each figure is the median of several passes, ours and the peer's in turn.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -19,9 +18,9 @@ from statistics import median
 import torch
 from rich.table import Table
 
-from benchmarks.accuracy import find, read
+from benchmarks.accuracy import find, parsed, read, sets_of
 from benchmarks.peers import PEERS
-from nlp_app.errors import DataError, run_command
+from nlp_app.errors import run_command
 from nlp_app.predictor import Predictor
 from training.console import make_console
 
@@ -32,15 +31,11 @@ PASSES = 5
 
 def main() -> int:
     """Measure as the command line says; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
-    data = os.environ.get("NLP_APP_DATA")
-    parser.add_argument("--data", type=Path, default=data and Path(data), help="folder of sets")
+    parser = sets_of("prediction", __doc__)
     parser.add_argument("--set", default="banking77", help="name of the set")
     parser.add_argument("--checkpoint", type=Path, help="a model of the set, in place of training one")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 32, 1024], help="texts in a call")
-    options = parser.parse_args()
-    if options.data is None:
-        raise DataError("which sets? give --data FOLDER or set NLP_APP_DATA")
+    options = parsed(parser)
     path = find(options.data / options.set, "train")
     checkpoint = options.checkpoint or trained(path)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # every library's threads, the tokenizer's too

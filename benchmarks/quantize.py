@@ -6,7 +6,6 @@ of the training file is taken for scoring and no test file is opened; `--split t
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,9 +15,9 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.accuracy import ours, read_parts
+from benchmarks.accuracy import ours, parsed, read_parts, save, scored_sets
 from nlp_app.checkpoint import load_checkpoint
-from nlp_app.errors import DataError, run_command
+from nlp_app.errors import run_command
 from nlp_app.parts import MODEL
 from nlp_app.quantize import KINDS
 from training.console import make_console
@@ -31,21 +30,12 @@ SCORES = ("accuracy", "macro_f1")
 
 def main() -> int:
     """Measure as the command line says; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantize", description=__doc__)
-    data = os.environ.get("NLP_APP_DATA")
-    parser.add_argument(
-        "--data", type=Path, default=data and Path(data), help="folder of sets (default: $NLP_APP_DATA)"
-    )
-    parser.add_argument("--split", choices=("validation", "test"), default="validation", help="what is scored")
+    parser = scored_sets("quantize", __doc__)
     parser.add_argument("--sets", nargs="+", default=SETS, help="names of sets")
-    parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
-    options = parser.parse_args()
-    if options.data is None:
-        raise DataError("which sets? give --data FOLDER or set NLP_APP_DATA")
+    options = parsed(parser)
     rows = list(measure(options))
     make_console().print(table(rows))
-    if options.output:
-        options.output.write_text(json.dumps({"split": options.split, "rows": rows}, indent=2) + "\n")
+    save(rows, options)
     return 0
 
 
@@ -55,7 +45,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         train, scored = read_parts(options.data / name, options.split)
         with tempfile.TemporaryDirectory() as path:
             folder = Path(path)
-            list(ours(train, scored, folder, argparse.Namespace(seeds=1, options="")))
+            list(ours(train, scored, folder))
             folders = {"float32": folder / "model-0", "int8": folder / "small"}
             command = ["training.quantize", str(folders["float32"]), "--output", str(folders["int8"])]
             subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)

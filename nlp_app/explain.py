@@ -93,7 +93,7 @@ def direction_of(label: int, config: ModelConfig) -> Tensor:
 
 def token_shares(module: TextClassifier, input_ids: NDArray[np.int32], direction: Tensor) -> Shares:
     """What each token adds through the convolution to logits @ direction: (T,), (C,) -> (T,)."""
-    device = module.output.weight.device
+    device = module.device
     with torch.enable_grad():
         x, mask = module.embed(torch.from_numpy(pad([input_ids])).to(device))
         x = x.detach().requires_grad_()

@@ -20,7 +20,7 @@ from nlp_app.scoring import familiarity, score, to_probabilities
 from training.batches import Dataset
 from training.calibration import MANY_TEXTS, Calibration, calibrate
 from training.decide import decide
-from training.validate import tally_of, validate
+from training.validate import scores_of, tally_of
 
 TEXTS_AT_ONCE = 1024
 PARTS = ("convolution alone", "n-grams alone")
@@ -62,9 +62,9 @@ def settle(
         parts.append(branch_logits(branch, validation))
     calibration = calibrate(parts, validation.targets, texts=texts)
     whole = combine(module, branch, calibration, weights=weights)
-    probabilities = to_probabilities(score(whole, validation.encoded), multi_label=module.config.multi_label)
+    logits = score(whole, validation.encoded)
     decision = decide(
-        probabilities,
+        to_probabilities(logits, multi_label=module.config.multi_label),
         validation.targets,
         target_precision=target_precision,
         familiarity=None if branch is None else familiarity(whole, validation.encoded),
@@ -73,7 +73,7 @@ def settle(
         module=whole,
         calibration=calibration,
         decision=decision,
-        scores=validate(whole, validation, decision=decision),
+        scores=scores_of(logits, validation.targets, whole.config, decision=decision),
         alone=_alone(module.config, parts, validation.targets),
     )
 

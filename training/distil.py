@@ -24,7 +24,7 @@ from training.fit import DISTILLATION, SELECTION, Run
 from training.interrupt import StopRequest
 from training.prepare import Prepared
 from training.teacher import Teacher
-from training.validate import plain_losses, tally_of
+from training.validate import plain_losses, scores_of
 
 MIX = 0.5
 """Of the target is the teacher's, the rest the label's (docs/decisions.md)."""
@@ -60,12 +60,9 @@ def ask(teacher: Teacher, prepared: Prepared, console: Console, stop: StopReques
 
 def _measured(prepared: Prepared, logits: Tensor) -> dict[str, float]:
     """The loss and the accuracy of logits on the validation texts."""
-    targets, probabilities = (
-        prepared.validation.targets,
-        to_probabilities(logits, multi_label=prepared.config.multi_label),
-    )
-    tally = tally_of(prepared.config, probabilities, targets, decide(probabilities, targets))
-    return {"loss": plain_losses(logits, targets).mean().item(), "accuracy": tally.accuracy}
+    targets, config = prepared.validation.targets, prepared.config
+    decision = decide(to_probabilities(logits, multi_label=config.multi_label), targets)
+    return _scores(scores_of(logits, targets, config, decision=decision))
 
 
 def is_worth_it(run: Run, plain: Selected, validation: Dataset) -> bool:

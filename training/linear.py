@@ -119,16 +119,12 @@ def _fit_each(
     """Fill weight (C, R) and bias (C,), a machine for each class that some of the texts have, (N, C), and some not."""
     present = [place for place in range(has.shape[1]) if 0 < has[:, place].sum() < len(has)]
     one_of_two = len(present) == 2 and (has[:, present].sum(axis=1) == 1).all()
-    scaled = None if has.shape[1] <= FEW_CLASSES else features
-
-    def fit(place: int) -> None:
-        scale = _ratios(features, has[:, place]) if scaled is None else np.ones(1)
-        seen = features @ scipy.sparse.diags(scale.astype(np.float32)) if scaled is None else scaled
-        machine = _machine(seen).fit(seen, has[:, place], sample_weight=weights[place])
-        weight[place], bias[place] = machine.coef_[0] * scale, machine.intercept_[0]
-
+    seen = (features > 0).astype(np.float64) if has.shape[1] <= FEW_CLASSES else None
     for place in present[:1] if one_of_two else present:  # not in threads: all fits share liblinear's random numbers
-        fit(place)
+        scale = np.ones(1) if seen is None else _ratios(seen, has[:, place])
+        read = features if seen is None else features @ scipy.sparse.diags(scale.astype(np.float32))
+        machine = _machine(read).fit(read, has[:, place], sample_weight=weights[place])
+        weight[place], bias[place] = machine.coef_[0] * scale, machine.intercept_[0]
     if one_of_two:
         first, second = present
         weight[first], bias[first] = weight[first] / 2, bias[first] / 2
@@ -141,9 +137,8 @@ def _machine(features: scipy.sparse.csr_matrix) -> LinearSVC:
     return LinearSVC(C=1 / max(square, 1e-12), tol=TOLERANCE, random_state=0)
 
 
-def _ratios(features: scipy.sparse.csr_matrix, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(R,): |log of the n-gram's share in the texts inside to that in the others| + SHIFT."""
-    seen = (features > 0).astype(np.float64)
+def _ratios(seen: scipy.sparse.csr_matrix, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(R,): |log of the n-gram's share in the texts inside to that in the others| + SHIFT; seen (N, R) is 0 or 1."""
     shares = []
     for rows in (inside, ~inside):
         texts = SMOOTHING + rows.astype(np.float64) @ seen

@@ -21,20 +21,26 @@ def validate(
     module: TextClassifier, data: Dataset, measure: str = "loss", decision: Decision | None = None
 ) -> dict[str, float]:
     """The SCORES of a module, the standard error being that of one of them; NaN where the loss is no number."""
-    logits = score(module, data.encoded)
-    losses = plain_losses(logits, data.targets)
+    return scores_of(score(module, data.encoded), data.targets, module.config, measure, decision)
+
+
+def scores_of(
+    logits: Tensor, targets: Tensor, config: ModelConfig, measure: str = "loss", decision: Decision | None = None
+) -> dict[str, float]:
+    """The same of logits (N, C)."""
+    losses = plain_losses(logits, targets)
     loss = losses.mean().item()
     if not math.isfinite(loss):
         return dict.fromkeys(SCORES, math.nan)
-    probabilities = to_probabilities(logits, multi_label=module.config.multi_label)
-    tally = tally_of(module.config, probabilities, data.targets, decision or Decision())
+    probabilities = to_probabilities(logits, multi_label=config.multi_label)
+    tally = tally_of(config, probabilities, targets, decision or Decision())
     return {
         "loss": loss,
         "accuracy": tally.accuracy,
         "macro_f1": tally.macro_f1,
         "micro_f1": tally.micro_f1,
-        "calibration_error": calibration_error(probabilities, data.targets),
-        "brier_score": brier_score(probabilities, data.targets),
+        "calibration_error": calibration_error(probabilities, targets),
+        "brier_score": brier_score(probabilities, targets),
         "standard_error": standard_error(measure, losses.numpy(), tally),
     }
 
