@@ -124,8 +124,9 @@ def test_strangers_that_cannot_be_read_lose_nothing(refused: Refused, train_csv:
     assert not (tmp_path / "out").exists()
     empty = write_csv(tmp_path / "empty.csv", [])
     message = refused(run.main, *common, "--out-of-scope", empty)
-    assert "but not tested" in message
-    assert "empty.csv holds no text" in message
+    assert f"the model was saved in {tmp_path / 'out'}, but not tried on the texts out of scope: {empty}" in message
+    assert "holds no text" in message
+    assert "not tested" not in message
     predictor = Predictor.load(tmp_path / "out")
     assert predictor.checkpoint.decision.min_familiarity == 0, "3 validation texts give no threshold"
     evaluated = ("--checkpoint", tmp_path / "out", "--data", train_csv, "--out-of-scope", empty)
@@ -139,4 +140,5 @@ def test_too_few_validation_texts_are_told(
     monkeypatch.setattr(sys, "argv", ["run", *map(str, arguments)])
     run.main()
     screen = " ".join(capsys.readouterr().out.split())
-    assert "no text is called out of scope: that needs n-grams and 45 validation texts or more" in screen
+    assert "no text is called out of scope: that needs 45 validation texts or more, and there are 3" in screen
+    assert "the validation texts also chose the epoch, the scales and the thresholds: their scores flatter" in screen

@@ -1,5 +1,6 @@
 """What a run tells at its end: metrics.json, whose keys are a contract, and the last screen."""
 
+import contextlib
 import os
 import platform
 import resource
@@ -27,7 +28,7 @@ from nlp_app.scoring import familiarity, score, to_probabilities
 from nlp_app.tokenizer import Tokenizer
 from training.batches import Dataset, targets_of
 from training.calibration import brier_score, calibration_error, top
-from training.combine import Selected
+from training.combine import PARTS, Selected
 from training.data import Examples, check_kind
 from training.decide import LEAST_TEXTS
 from training.metrics import Confusion, LabelSets, Tally
@@ -38,6 +39,7 @@ from training.state import RunState
 from training.validate import tally_of
 
 WORST_PAIRS = 5
+STATUS = Path("/proc/self/status")
 VALIDATED = ("loss", "accuracy", "macro_f1", "micro_f1", "calibration_error", "brier_score")
 
 
@@ -135,7 +137,10 @@ def metrics(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """metrics.json; later versions may add keys, none is taken away."""
+    """metrics.json; later versions may add keys, none is taken away.
+
+    The validation texts chose the epoch, the scales and the thresholds: their scores flatter, those of the test do not.
+    """
     refit = state.refitted
     return {
         "train": {
@@ -192,7 +197,13 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """The largest resident size that this process has had, in 10^6 bytes."""
+    """The largest resident size that this process has had, in 10^6 bytes.
+
+    Linux hands ru_maxrss on to the program that a process becomes: it would be the size of who started the run.
+    """
+    with contextlib.suppress(OSError, StopIteration):  # not Linux
+        lines = STATUS.read_text(errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -211,6 +222,7 @@ def print_last_screen(console: Console, metrics: dict[str, Any], tally: Tally, p
         for part_name, row in metrics["validation"]["alone"].items() if name == "validation" else ():
             table.add_row(f"  {part_name}", "", *(f"{row[score]:.4f}" for score in shown_scores), style="dim")
     console.print(table)
+    console.print("the validation texts also chose the epoch, the scales and the thresholds: their scores flatter")
     train = metrics["train"]
     console.print(
         f"stopped after epoch {shown(train['epochs'])}: {train['stopped_because']}; "
@@ -221,7 +233,7 @@ def print_last_screen(console: Console, metrics: dict[str, Any], tally: Tally, p
         console.print(
             f"answers {test['answered']:.1%} of the test texts, {test['precision_of_answered']:.1%} of them right"
         )
-    _print_scope(console, metrics["out_of_scope"], metrics["validation"]["texts"])
+    _print_scope(console, metrics["out_of_scope"], metrics["validation"])
     if isinstance(tally, Confusion) and (pairs := tally.worst_pairs(WORST_PAIRS)):
         console.print(f"Most often confused ({part}):")
         print_pairs(console, pairs)
@@ -232,18 +244,24 @@ def print_last_screen(console: Console, metrics: dict[str, Any], tally: Tally, p
     )
 
 
-def _print_scope(console: Console, scope: dict[str, Any], texts: int) -> None:
+def _print_scope(console: Console, scope: dict[str, Any], validation: dict[str, Any]) -> None:
     """The shares of texts called out of scope, or why none is."""
     if not scope["min_familiarity"]:
         if scope["strangers"] is not None:
-            console.print(
-                f"no text is called out of scope: that needs n-grams and {LEAST_TEXTS} validation texts or more, "
-                f"and there are {texts:,}"
-            )
+            console.print(f"no text is called out of scope: {_why_none(validation)}")
         return
     shares = [f"{scope[name]:.1%} of the {name}{'' if name == 'strangers' else ' texts'}"
               for name in ("validation", "test", "strangers") if scope[name] is not None]  # fmt: skip
     console.print(f"calls out of scope: {', '.join(shares)}")
+
+
+def _why_none(validation: dict[str, Any]) -> str:
+    texts = validation["texts"]
+    if PARTS[1] not in validation["alone"]:
+        return "that needs n-grams, which the model does not read"
+    if texts < LEAST_TEXTS:
+        return f"that needs {LEAST_TEXTS} validation texts or more, and there are {texts:,}"
+    return "too many of the validation texts share no n-gram with the training texts"
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:

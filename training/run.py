@@ -83,7 +83,7 @@ def finish(
     """Measure, save, publish, tell.
 
     Raises:
-        DataError: the test file cannot be used; the checkpoint is published all the same.
+        DataError: a file that is read last cannot be used; the checkpoint is published all the same.
         KeyboardInterrupt: the user stopped a run that was to replace a whole model, which therefore stays.
     """
     interrupted = run.state.stopped_because == INTERRUPTED
@@ -93,15 +93,19 @@ def finish(
             "go on with --resume in place of --overwrite"
         )
     part, answers = "validation", report.validation_answers(selected, prepared.validation)
-    test, examples, strangers, failure = None, None, [], None
+    test, examples, strangers = None, None, []
+    failures = []
     try:
         if options.test is not None and not interrupted:
             examples = read(options.test, options)
             test, answers = report.test_scores(module, prepared.tokenizer, selected.decision, examples)
             part = "test"
+    except DataError as error:
+        failures.append(f"but not tested: {error}")
+    try:
         strangers = read_strangers(options.out_of_scope, options.text_column)
     except DataError as error:
-        failure = error
+        failures.append(f"but not tried on the texts out of scope: {error}")
     scope = report.out_of_scope(prepared, module, selected, examples, strangers)
     metrics = report.metrics(prepared, run.state, module, selected, test, scope, seed=options.seed)
     save_checkpoint(
@@ -117,8 +121,8 @@ def finish(
     report.print_last_screen(run.console, metrics, answers.tally, part, options.output)
     if options.reliability_plot is not None:
         plot_reliability(options.reliability_plot, answers.scores, answers.right, title=part)
-    if failure is not None:
-        raise DataError(f"the model was saved in {options.output}, but not tested: {failure}")
+    if failures:
+        raise DataError(f"the model was saved in {options.output}, {'; '.join(failures)}")
 
 
 if __name__ == "__main__":
