@@ -158,6 +158,16 @@ def test_a_model_that_learned_nothing_by_it_is_not_kept(
     assert all(torch.equal(plain[name], taught[name]) for name in plain)
 
 
+def test_what_is_compared_is_what_is_stored(
+    train_main: Callable[..., int], good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_if(True, monkeypatch)
+    train_main("--output", tmp_path / "plain", "--quantize", "int8", "--refit", "never")
+    train_main("--output", tmp_path / "out", "--teacher", good, "--quantize", "int8", "--refit", "never")
+    told = metrics(tmp_path / "out")["teacher"]["without"]
+    assert told["loss"] == metrics(tmp_path / "plain")["validation"]["loss"]
+
+
 @pytest.mark.parametrize("refit", ["auto", "never"])
 def test_a_better_teacher_is_learned_from(
     train_main: Callable[..., int], good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit: str

@@ -51,9 +51,8 @@ def selection(options: Options, prepared: Prepared, run: Run, branch: NgramBranc
     learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
     stopping = options.stopping(learner.recipe.patience)
 
-    def so_far() -> Selected:
-        texts = len(prepared.train)
-        return settle(best_module(prepared, run), branch, prepared.validation, target_precision=None, texts=texts)
+    def so_far() -> Selected:  # by the measure of the end, but without its warnings
+        return settled(options, prepared, best_module(prepared, run), branch, Console(quiet=True))
 
     try:
         if run.state.phase == SELECTION:
