@@ -80,6 +80,23 @@ def test_what_is_drawn_evenly_is_not_weighed_by_auto_too(
     assert (learner.recipe.loss.class_weights is not None) is of_the_loss
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "a text of the rarest weighs 4.0 times one of the most frequent\n"),
+        ({"sampling": "balanced"}, "a text of the rarest weighs 4.0 times one of the most frequent in the n-grams\n"),
+        ({"sampling": "balanced", "ngrams": "none"}, ""),
+    ],
+)
+def test_tells_of_weights_where_they_are_used(
+    tmp_path: Path, given: dict[str, object], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared_for(skewed(tmp_path / "skewed.csv"), **({"ngrams": "words"} | given))
+    screen = capsys.readouterr().out
+    assert told in screen
+    assert ("classes are skewed" in screen) is bool(told)
+
+
 def test_refuses_to_balance_twice(refused: Refused, tmp_path: Path) -> None:
     train = skewed(tmp_path / "skewed.csv")
     message = refused(run.main, "--train", train, "--sampling", "sqrt", "--class-weights", "balanced")

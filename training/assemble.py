@@ -13,12 +13,10 @@ from training.batches import Dataset
 from training.console import warn
 from training.interrupt import StopRequest
 from training.learner import Learner
-from training.losses import AUTO
 from training.memory import free_bytes, step_bytes
 from training.options import Options
 from training.prepare import Prepared
 from training.recipe import Recipe
-from training.sampling import NONE
 from training.sizes import explain
 
 COMPILERS = ("g++", "clang++", "c++")
@@ -51,9 +49,7 @@ def new_learner(
 
     device = find_device(options.device)
     config = prepared.config
-    # Weights of auto would even out once more what is drawn evenly; the n-grams, which see each text once, need them.
-    evened_out = options.sampling != NONE and options.class_weights == (AUTO,)
-    weights = None if evened_out else prepared.class_weights
+    weights = None if options.evened_out else prepared.class_weights
     recipe = options.recipe(
         len(prepared.train),
         config.num_classes,

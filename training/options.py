@@ -199,6 +199,14 @@ class Options:
         return Recipe(**values)
 
     @property
+    def evened_out(self) -> bool:
+        """Whether the convolution leaves out weights of auto, which would even out once more what is drawn evenly.
+
+        The n-grams, which see each text once, need them.
+        """
+        return self.sampling != NONE and self.class_weights == (AUTO,)
+
+    @property
     def embedding_rate(self) -> float:
         """Of the learning rate, at which the embedding is trained."""
         return 1.0 if self.vectors is None else RATE_OF_VECTORS

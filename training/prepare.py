@@ -87,9 +87,10 @@ def prepare(options: Options, console: Console) -> Prepared:
     )
     parts = [Dataset.of(part, tokenizer=tokenizer, config=config) for part in (train, validation)]
     weights = class_weights(options.class_weights, labels, parts[0].targets)
-    if weights is not None and list(options.class_weights) == [AUTO]:
-        ratio = (weights.max() / weights.min()).item()
-        console.print(f"classes are skewed: a text of the rarest weighs {ratio:.1f} times one of the most frequent")
+    if weights is not None and options.class_weights == (AUTO,) and (slots or not options.evened_out):
+        ratio, where = (weights.max() / weights.min()).item(), " in the n-grams" if options.evened_out else ""
+        told = f"a text of the rarest weighs {ratio:.1f} times one of the most frequent"
+        console.print(f"classes are skewed: {told}{where}")
     console.print(f"{len(train):,} training and {len(validation):,} validation texts, {len(labels)} labels")
     return Prepared(
         train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config, class_weights=weights,
