@@ -73,4 +73,4 @@ def test_two_texts_of_each_class_are_enough_to_train_on(
 def test_one_text_of_each_class_is_not(refused: Refused, tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train.csv", [("snow", "cold"), ("sun", "hot")])
     message = refused(run.main, "--train", train, "--output", tmp_path / "out")
-    assert "every label has one text only: give at least one label a second text" in message
+    assert "every text is the only one of a label: give at least one label a second text" in message

@@ -105,7 +105,7 @@ def test_split_is_stratified_whole_and_repeatable(labels: list[str], share: floa
     counts = Counter(labels)
     data = examples(labels)
     if max(counts.values()) == 1:
-        with pytest.raises(DataError, match="every label has one text only"):
+        with pytest.raises(DataError, match="every text is the only one of a label"):
             split(data, share=share, seed=seed)
         return
     kept, held = split(data, share=share, seed=seed)
@@ -123,3 +123,19 @@ def test_split_is_stratified_whole_and_repeatable(labels: list[str], share: floa
 def test_another_seed_gives_another_split() -> None:
     data = examples(list("ab") * 50)
     assert split(data, share=0.2, seed=0)[1].lines != split(data, share=0.2, seed=1)[1].lines
+
+
+SETS = st.lists(st.sets(st.sampled_from("abcde"), max_size=3).map(lambda one: tuple(sorted(one))), min_size=1)
+
+
+@given(SETS, st.floats(0.01, 0.5), st.integers(0, 5))
+def test_each_of_several_labels_keeps_a_text_in_training(sets: list[tuple[str, ...]], share: float, seed: int) -> None:
+    data = examples(sets)
+    counts = data.label_counts
+    if not any(all(counts[label] > 1 for label in labels) for labels in sets):
+        with pytest.raises(DataError, match="every text is the only one of a label: give at least one label a second"):
+            split(data, share=share, seed=seed)
+        return
+    train, held = split(data, share=share, seed=seed)
+    assert train.label_counts.keys() == counts.keys()
+    assert len(held) >= 1

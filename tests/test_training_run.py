@@ -214,7 +214,7 @@ GOOD = "text,label\nsnow,cold\nice,cold\nsun,hot\nfire,hot\n"
         (b"text,label\n\xe9,a\n", "bad.csv:2: byte 1 of the line is 0xe9, which is not UTF-8"),
         ("text,label\nx,a\ny,a\n", "every row has the label 'a': a classifier needs at least two labels"),
         ("text,label\n,a\n ,b\n", "the text of every row is blank"),
-        ("text,label\nx,a\ny,b\n", "every label has one text only"),
+        ("text,label\nx,a\ny,b\n", "every text is the only one of a label"),
         (f"text,label\n{'x' * 10_000_000},a\n", "bad.csv:2: a text is longer than 1,000,000 characters"),
     ],
 )

@@ -139,7 +139,9 @@ def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
         return examples, []
     kept = set(rows)
     dropped = [f"line {examples.lines[row]}" for row in range(len(examples)) if row not in kept]
-    return examples.take(rows), [f"{examples.path}: dropped {_count(dropped, 'row')} with blank text: {_some(dropped)}"]
+    return examples.take(rows), [
+        f"{examples.path}: dropped {count_of(dropped, 'row')} with blank text: {_some(dropped)}"
+    ]
 
 
 def odd_labels(examples: Examples) -> list[str]:
@@ -153,15 +155,15 @@ def odd_labels(examples: Examples) -> list[str]:
     told = []
     if single:
         told.append(
-            f"{examples.path}: {_count(single, 'label')} with one text each, kept for training only: {_some(single)}"
+            f"{examples.path}: {count_of(single, 'label')} with one text each, kept for training only: {_some(single)}"
         )
     if twins:
         told.append(
-            f"{examples.path}: {_count(twins, 'group')} of labels differing only in case or surrounding space, "
+            f"{examples.path}: {count_of(twins, 'group')} of labels differing only in case or surrounding space, "
             f"kept as separate classes: {_some(twins)}"
         )
     if none := [f"line {line}" for line, labels in zip(examples.lines, examples.labels, strict=True) if labels == ()]:
-        told.append(f"{examples.path}: {_count(none, 'row')} with no label, kept as examples of none: {_some(none)}")
+        told.append(f"{examples.path}: {count_of(none, 'row')} with no label, kept as examples of none: {_some(none)}")
     return told
 
 
@@ -207,36 +209,45 @@ def check_labels_known(examples: Examples, labels: Sequence[str]) -> None:
 def split(examples: Examples, *, share: float, seed: int) -> tuple[Examples, Examples]:
     """Hold back a stratified part: each label gives its share, rounded by chance so that the whole part is of size.
 
-    A label with one text gives none; a text with several labels counts for the rarest of them. The same examples, share
-    and seed give the same parts, in the order of the file.
+    A text with several labels counts for the rarest of them. Each label keeps a text that stays. The same examples,
+    share and seed give the same parts, in the order of the file.
 
     Returns:
         what stays, and what is held back: at least one text.
 
     Raises:
-        DataError: no label has a text to spare.
+        DataError: no text can be spared.
     """
     draw = random.Random(seed)
     by_label: dict[str, list[int]] = defaultdict(list)
-    counts = examples.label_counts
-    for row, labels in enumerate(examples.label_lists):
+    counts, lists = examples.label_counts, examples.label_lists
+    for row, labels in enumerate(lists):
         by_label[min(labels, key=lambda label: (counts[label], label), default="")].append(row)
     shared = sorted(label for label, rows in by_label.items() if len(rows) > 1)
-    if not shared:
-        raise DataError(f"{examples.path}: every label has one text only: give at least one label a second text")
     held: set[int] = set()
-    owed = 0.0  # what rounding took from the labels so far, given back by a later one
+    staying = Counter(counts)
+    owed = 0.0  # what rounding, or a label's last text, took from the labels so far, given back by a later one
     for label in draw.sample(shared, len(shared)):
         owed += share * len(by_label[label])
         count = max(0, min(round(owed), len(by_label[label]) - 1))
-        owed -= count
-        held.update(draw.sample(by_label[label], count))
+        for row in draw.sample(by_label[label], count):
+            if all(staying[one] > 1 for one in lists[row]):
+                held.add(row)
+                staying.subtract(lists[row])
+                owed -= 1
     if not held:
-        held.add(draw.choice(by_label[max(shared, key=lambda label: len(by_label[label]))]))
+        rows_of = (by_label[label] for label in sorted(by_label))
+        spare = max(([row for row in rows if all(counts[one] > 1 for one in lists[row])] for rows in rows_of), key=len)
+        if not spare:
+            raise DataError(
+                f"{examples.path}: every text is the only one of a label: give at least one label a second text"
+            )
+        held.add(draw.choice(spare))
     return examples.take([row for row in range(len(examples)) if row not in held]), examples.take(sorted(held))
 
 
-def _count(items: Sequence[object], noun: str) -> str:
+def count_of(items: Sequence[object], noun: str) -> str:
+    """`1 row`, `2 rows`."""
     return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
 
 
