@@ -114,22 +114,38 @@ def test_a_file_is_left_as_it_was(train_csv: Path, tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["snow 1 2 3", "ice 1 2"], r"v.txt:2: the vector of 'ice' has 2 numbers, but the file's have 3: correct"),
-        (["snow 1 2 3", "ice 1 2 3 4"], r"v.txt:2: the vector of 'ice' has 4 numbers, but the file's have 3"),
-        (["2 4", "snow 1 2 3"], r"v.txt:2: the vector of 'snow' has 3 numbers, but the file's have 4"),
+        (["snow 1 2 3", "ice 1 2"], r"v.txt:2: the vector of 'ice' has 2 numbers, but line 1 has 3: correct or remove"),
+        (["", "snow 1 2 3 4", "ice 1 2 3"], r"v.txt:3: the vector of 'ice' has 3 numbers, but line 2 has 4: correct"),
+        (["2 4", "snow 1 2 3"], r"v.txt:2: the vector of 'snow' has 3 numbers, but line 1 promises 4: correct"),
         (["snow 1 2 3", "ice 1 two 3"], r"v.txt:2: the vector of 'ice' holds 'two', which is no number: correct"),
         (["snow 1 2 3", "ice 1 nan 3"], r"v.txt:2: the vector of 'ice' holds 'nan', but each number must be finite"),
         (["elsewhere 1 -inf 3"], r"v.txt:1: the vector of 'elsewhere' holds '-inf', but each"),
         (["snow 1 2 1e39"], r"v.txt:1: the vector of 'snow' holds '1e39', but each number must be finite"),
-        (["snow 1 2 3", ""], r"v.txt:2: the vector of '' has 0 numbers, but the file's have 3: correct the line"),
+        (["snow 1 2 3", "\0" * 9], r"v.txt holds binary numbers: give the vectors as text, which word2vec writes"),
         (["snow\t1\t2\t3"], r"v.txt:1: 0 numbers a vector, but there must be 3 or more: write each line as a word"),
-        (["5 3", "snow 1 2 3"], r"v.txt holds 1 vectors, but its first line promises 5: copy it again"),
+        (["5 3", "snow 1 2 3"], r"v.txt: the first line promises 5 vectors, but 1 follow: copy it again"),
+        (["", " "], r"v.txt holds no vector: each line must be a word and its numbers"),
         (["5 3"], r"v.txt holds no vector: each line must be a word and its numbers"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_vector_file(write(tmp_path / "v.txt", *lines), {"snow"})
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "lines", [["", "2 3", "snow 1 2 3", "", "ice 1 0 2", ""], ["snow 1 2 3", " ", "ice 1 0 2", ""]]
+)
+def test_blank_lines_are_passed_over(tmp_path: Path, lines: list[str], end: str) -> None:
+    (tmp_path / "v.txt").write_bytes(end.join(lines).encode())
+    assert read_vector_file(tmp_path / "v.txt", {"snow", "ice"}).lines == {"snow": "snow 1 2 3", "ice": "ice 1 0 2"}
+
+
+def test_binary_vectors_in_a_packed_file(tmp_path: Path) -> None:
+    (tmp_path / "v.bin.gz").write_bytes(gzip.compress(b"2 3\nsnow " + torch.ones(3).numpy().tobytes()))
+    with pytest.raises(DataError, match=r"v.bin.gz holds binary numbers: give the vectors as text"):
+        read_vector_file(tmp_path / "v.bin.gz", set())
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
