@@ -24,6 +24,11 @@ def json_keys(stream: IO[bytes], path: Path) -> list[str]:
     return list(next(_objects(stream, path), (0, {}))[1])
 
 
+def every_json_key(stream: IO[bytes], path: Path) -> list[str]:
+    """The keys that any of the objects has."""
+    return list(dict.fromkeys(key for _, values in _objects(stream, path) for key in values))
+
+
 def read_parquet(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Parquet, batch by batch; needs pyarrow, which is in the `training` extra."""
     with _parquet(stream, path) as file:
@@ -55,7 +60,9 @@ NAMES: dict[str, Callable[[IO[bytes], Path], list[str]]] = {
     ".jsonl": json_keys,
     ".parquet": parquet_names,
 }
-"""What gives the names of the columns."""
+"""What gives the names of the columns that the first row has."""
+EVERY_NAME = NAMES | {".jsonl": every_json_key}
+"""The same, but those that any row has."""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from nlp_app.errors import DataError, TokenizerError
-from nlp_app.formats import FORMATS, NAMES
+from nlp_app.formats import EVERY_NAME, FORMATS, NAMES
 from nlp_app.rows import MAX_CHARACTERS, Row, Value, decoded_lines, is_packed
 from nlp_app.tokenizer import check_text
 
@@ -52,13 +52,13 @@ def read_texts(path: Path, columns: Sequence[str]) -> Iterator[str]:
             yield join_columns(values)
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns that the first row of a table has.
+def column_names(path: Path, *, every: bool = False) -> list[str]:
+    """The columns that the first row of a table has, or every column that a row has.
 
     Raises:
         DataError: the file cannot be used.
     """
-    names = NAMES[_format(path)]
+    names = (EVERY_NAME if every else NAMES)[_format(path)]
     with open_file(path) as stream:
         return names(stream, path)
 

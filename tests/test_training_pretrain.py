@@ -43,8 +43,10 @@ def test_reads_texts_of_every_format(tmp_path: Path, name: str) -> None:
         ("m.csv", "text,label\nsnow,cold\n", {}, r"m.csv has a column 'label', but --unlabelled takes texts without"),
         ("m.jsonl", '{"text": "a", "labels": []}\n', {}, r"'labels', but .*: drop the column, or give the file as --"),
         ("m.csv", "text,kind\nsnow,cold\n", {"label_column": "kind"}, r"m.csv has a column 'kind'"),
+        ("m.csv", "text,label\nsnow,cold\n", {"label_column": "kind"}, r"m.csv has a column 'label'"),
+        ("m.jsonl", '{"text": "a"}\n{"text": "b", "labels": ["c"]}\n', {}, r"m.jsonl has a column 'labels'"),
         ("m.csv", "title\nsnow\n", {}, r"m.csv has no column 'text'"),
-        ("m.txt", "\nsnow\n \n", {}, r"m.txt holds 1 texts that are not blank: --unlabelled needs 2 or more"),
+        ("m.txt", "\nsnow\n \n", {}, r"m.txt holds 1 text not blank: --unlabelled needs 2 or more"),
     ],
 )
 def test_refuses_what_is_no_file_of_texts(
@@ -61,6 +63,17 @@ def test_a_file_that_is_not_there_is_said_before_anything_is_written(
     arguments = ("--train", train_csv, "--output", tmp_path / "out", "--unlabelled", tmp_path / "nowhere.csv")
     assert "there is no file" in refused(run.main, *arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_texts_without_a_word_that_is_known_teach_nothing(
+    train_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = write_csv(tmp_path / "strange.csv", [("xyzzy",), ("plugh",)], header=("text",))
+    prepared, plain = prepared_for(train_csv, unlabelled=strange), prepared_for(train_csv)
+    assert prepared.start.told["unlabelled"] == {"texts": 2, "tokens": 2, "steps": 0, "loss": None}
+    states = [one.new_module(0).state_dict() for one in (prepared, plain)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+    assert "no text has a word of the vocabulary, so nothing was learnt from them" in capsys.readouterr().out
 
 
 def test_training_starts_with_what_was_learnt(train_csv: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ from nlp_app.rows import is_packed
 from nlp_app.tables import column_names, read_texts
 from nlp_app.tokenizer import SPECIAL_TOKENS, UNK_ID, Tokenizer, pad
 from training.batches import epoch_batches, steps_per_epoch
-from training.data import LABEL_COLUMNS
+from training.console import warn
+from training.data import LABEL_COLUMNS, count_of
 from training.options import Options
 
 HIDDEN = 0.15
@@ -60,15 +61,15 @@ def read_unlabelled(path: Path, options: Options) -> Unlabelled:
         DataError: the file cannot be used, has labels, or holds no text.
     """
     if (path.with_suffix("") if is_packed(path) else path).suffix.lower() in FORMATS:
-        labels = {options.label_column} if options.label_column else set(LABEL_COLUMNS)
-        if named := sorted(labels.intersection(column_names(path))):
+        labels = {*LABEL_COLUMNS, options.label_column} - {*options.text_column}
+        if named := [name for name in column_names(path, every=True) if name in labels]:
             raise DataError(
                 f"{path} has a column {named[0]!r}, but --unlabelled takes texts without labels: "
                 "drop the column, or give the file as --train"
             )
     texts = [text for text in read_texts(path, options.text_column) if text.strip()]
     if len(texts) < 2:
-        raise DataError(f"{path} holds {len(texts)} texts that are not blank: --unlabelled needs 2 or more")
+        raise DataError(f"{path} holds {count_of(texts, 'text')} not blank: --unlabelled needs 2 or more")
     return Unlabelled(texts=texts, digest=hashlib.sha256(json.dumps(texts).encode()).hexdigest())
 
 
@@ -78,14 +79,18 @@ def pretrain(
     """Train embedding and blocks in place; the same texts and seed give the same weights.
 
     Returns:
-        For metrics.json: how much was read, and the mean loss of the first and of the last tenth of the steps.
+        For metrics.json: how much was read, and the mean loss of the first and of the last tenth of the steps, which
+        is None where no text has a word of the vocabulary to be guessed.
     """
     encoded = tokenizer.encode(unlabelled.texts, max_length=min(LENGTH, options.max_length))
     rows = [tokens.input_ids for tokens in encoded]
     tokens = sum(map(len, rows))
+    counts = torch.bincount(torch.from_numpy(np.concatenate(rows)), minlength=FIRST + WORDS)
+    if not counts[FIRST : FIRST + WORDS].any():
+        warn(console, "--unlabelled: no text has a word of the vocabulary, so nothing was learnt from them")
+        return {"texts": len(rows), "tokens": tokens, "steps": 0, "loss": None}
     steps = max(1, round(steps_per_epoch(len(rows), BATCH_SIZE) * min(EPOCHS, TOKENS / tokens)))
     console.print(f"learning from {len(rows):,} unlabelled texts, {tokens:,} tokens: {steps:,} steps")
-    counts = torch.bincount(torch.from_numpy(np.concatenate(rows)), minlength=FIRST + WORDS)
     guesser = Guesser(module=module, counts=counts).to(find_device(options.device)).train()
     losses = _train(guesser, rows, steps, options.seed)
     module.cpu()
