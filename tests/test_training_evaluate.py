@@ -111,3 +111,8 @@ def test_errors_never_take_the_place_of_something_else(
     run(monkeypatch, capsys, *common, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text().startswith("line,text,label")
+
+
+def test_refuses_an_empty_separator(refused: Refused, shared_checkpoint: Path, data: Path) -> None:
+    message = refused(evaluate.main, "--checkpoint", shared_checkpoint, "--data", data, "--label-separator", "")
+    assert "--label-separator is empty: give it a value, or leave it out" in message

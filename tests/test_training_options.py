@@ -143,3 +143,9 @@ def test_only_the_vectors_of_others_are_trained_at_a_lower_rate() -> None:
 def test_many_classes_take_a_higher_rate() -> None:
     assert Options().recipe(9000, 77).learning_rate > Options().recipe(9000, 6).learning_rate
     assert Options(learning_rate=0.5).recipe(9000, 77).learning_rate == 0.5
+
+
+@pytest.mark.parametrize("flag", ["--train", "--teacher", "--vectors", "--unlabelled", "--label-separator", "--output"])
+def test_refuses_an_empty_word(flag: str) -> None:
+    with pytest.raises(ConfigError, match=f"{flag} is empty: give it a value, or leave it out"):
+        parse_options([flag, ""])

@@ -21,7 +21,7 @@ from training.console import make_console
 from training.encoder import EncoderTeacher, cross_fitted, fit_head, with_bias
 from training.options import Options
 from training.prepare import Prepared, prepare
-from training.teacher import CheckpointTeacher, ScoresFile, find_teacher
+from training.teacher import CheckpointTeacher, ScoresFile, check_name, find_teacher
 
 CPU = torch.device("cpu")
 
@@ -53,6 +53,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     StandIn.asked = 0
     logging = SimpleNamespace(disable_progress_bar=nothing)
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=StandIn))
+    monkeypatch.setattr(encoder, "hub_answers", lambda: False)
     monkeypatch.setitem(sys.modules, "transformers.utils.logging", logging)
 
 
@@ -193,6 +194,50 @@ def test_refuses_an_encoder_without_its_library_or_where_there_is_none(
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match=r"is a sentence encoder, which needs sentence-transformers: pip install"):
         encoder.load_encoder(tmp_path / "nowhere", CPU)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/nowhere", "./nowhere", "../x", "a/b/c", "~/x", "scores.jsonl", "my teacher", "x/"]
+)
+def test_a_name_that_nothing_can_have_is_refused_before_anything_is_read(
+    refused: Refused, tmp_path: Path, name: str
+) -> None:
+    message = refused(run.main, "--train", tmp_path / "absent.csv", "--output", tmp_path / "out", "--teacher", name)
+    known = f"--teacher {name}: there is no such file or folder: name a checkpoint, a .jsonl file of scores, or a"
+    assert (known if name else "--teacher is empty: give it a value, or leave it out") in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "org/name.v2", "_x"])
+def test_a_name_that_the_hub_may_have(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize(("answers", "folder"), [(True, False), (False, False), (False, True)])
+def test_an_encoder_that_the_hub_cannot_give_is_looked_for_on_the_disk_alone(
+    monkeypatch: pytest.MonkeyPatch, stand_in: None, tmp_path: Path, answers: bool, folder: bool
+) -> None:
+    """Its client would try again for a minute and more; a folder may name others that have to be fetched."""
+    given: dict[str, object] = {}
+    monkeypatch.setattr(StandIn, "__init__", lambda _, *__, **values: given.update(values))
+    monkeypatch.setattr(encoder, "hub_answers", lambda: answers)
+    encoder.load_encoder(tmp_path if folder else Path("org/name"), CPU)
+    assert given["local_files_only"] is (not answers and not folder)
+
+
+def test_asks_the_hub_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Session:
+        def head(self, address: str, timeout: float) -> None:
+            asked.append((address, timeout))
+            if len(asked) == 2:
+                raise OSError("no network")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(get_session=Session))
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", SimpleNamespace(ENDPOINT="https://hub"))
+    assert [encoder.hub_answers(), encoder.hub_answers()] == [True, False]
+    assert asked == [("https://hub", encoder.HUB_S)] * 2
 
 
 def test_another_teacher_has_another_digest(prepared: Prepared, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ FOLDS = 5
 PENALTY = 0.1
 """Times half the squared weights, beside the summed loss, for embeddings of length 1 (docs/decisions.md)."""
 ITERATIONS = 100
+HUB_S = 10
+"""Until its first answer."""
 TEXTS_AT_ONCE = 512
 """Between two looks at whether the user asked to stop."""
 
@@ -74,7 +76,11 @@ def load_encoder(name: Path, device: torch.device) -> Any:
         raise ConfigError(f"--teacher {name} is no checkpoint or file, so it is a sentence encoder, {need}") from None
     try:
         return library.SentenceTransformer(
-            name.as_posix(), device=str(device), model_kwargs={"use_safetensors": True}, trust_remote_code=False
+            name.as_posix(),
+            device=str(device),
+            model_kwargs={"use_safetensors": True},
+            trust_remote_code=False,
+            local_files_only=not name.is_dir() and not hub_answers(),
         )
     except Exception as error:  # whatever the library makes of a folder that is none, or of a network that is not there
         reason = " ".join(str(error).split()).partition(". ")[0]
@@ -82,6 +88,17 @@ def load_encoder(name: Path, device: torch.device) -> Any:
             f"--teacher {name} cannot be used ({reason}): name a checkpoint, a .jsonl file of scores, "
             "or a sentence-transformers folder"
         ) from None
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be reached; else what was downloaded before is looked at, without a minute of retries."""
+    session = importlib.import_module("huggingface_hub").get_session()
+    address = importlib.import_module("huggingface_hub.constants").ENDPOINT
+    try:
+        session.head(address, timeout=HUB_S)
+    except Exception:  # whatever its client makes of a network that is not there, or must not be used
+        return False
+    return True
 
 
 def embed(encoder: Any, texts: Sequence[str], check: Callable[[], None]) -> Tensor:

@@ -16,6 +16,7 @@ from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
 from training.console import make_console, warn
 from training.data import Examples, Labels, check_kind, read_examples, read_strangers
+from training.flags import filled
 from training.metrics import Confusion, LabelSets, Tally
 from training.reliability import check_plot, plot_reliability
 from training.report import print_pairs
@@ -35,7 +36,11 @@ def main() -> int:
     parser.add_argument(
         "--label-column", help="column with the label, or with lists of labels (default: label, labels)"
     )
-    parser.add_argument("--label-separator", help="what stands between the labels of a text that may have several")
+    parser.add_argument(
+        "--label-separator",
+        type=filled("--label-separator"),
+        help="what stands between the labels of a text that may have several",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--errors", type=Path, help="write the wrong answers to this CSV file, most confident first")

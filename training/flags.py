@@ -1,7 +1,9 @@
 """Fields of a dataclass as flags of a command line, each with its default and its rule."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import Field, field
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
@@ -29,6 +31,8 @@ def add(parser: argparse.ArgumentParser, option: Field[Any], shown: str | None =
         return
     # int of int, int | None and tuple[int, ...] alike
     kind: Any = next(kind for kind in (*get_args(option.type), option.type) if kind is not NoneType)
+    if kind in (str, Path):
+        kind = filled(flag, kind)
     if shown is None:
         shown = " ".join(map(str, default)) if rule.get("many") else default
         shown = "none" if shown in (None, "") else shown
@@ -37,6 +41,20 @@ def add(parser: argparse.ArgumentParser, option: Field[Any], shown: str | None =
         flag, type=kind, action=action, nargs="+" if rule.get("many") else None, choices=rule.get("choices"),
         help=f"{rule['help']} (default: {shown})", metavar=None if rule.get("choices") else option.name.upper(),
     )  # fmt: skip
+
+
+def filled(flag: str, kind: Callable[[str], Any] = str) -> Callable[[str], Any]:
+    """For argparse: the kind of a flag whose word must not be empty, as a variable is in the shell that was never set.
+
+    An empty path would be the folder that the program runs in.
+    """
+
+    def read(word: str) -> Any:
+        if not word:
+            raise ConfigError(f"{flag} is empty: give it a value, or leave it out")
+        return kind(word)
+
+    return read
 
 
 def check(option: Field[Any], value: Any) -> None:

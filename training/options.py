@@ -115,7 +115,7 @@ class Options:
         "texts of rare classes more often in an epoch of the convolution: balanced, or by the sqrt of their number",
         choices=SAMPLINGS,
     )
-    teacher: Path | None = option(
+    teacher: str | None = option(
         None,
         "whose scores the convolution learns from: a checkpoint folder, a .jsonl file of scores, or a "
         "sentence-transformers folder or name",

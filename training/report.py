@@ -179,8 +179,8 @@ def _whole(epochs: float) -> float:
 
 def trained(options: Options) -> dict[str, Any]:
     """What config.json tells of the training: no clock time, so that equal runs give equal model versions."""
-    files = {name: getattr(options, name) for name in ("train", "validation", "unlabelled", "teacher")}
-    files["vectors"] = options.vectors and Path(options.vectors)
+    files = {name: getattr(options, name) for name in ("train", "validation", "unlabelled")}
+    files |= {name: getattr(options, name) and Path(getattr(options, name)) for name in ("vectors", "teacher")}
     named = {name: path and os.fsencode(path.name).decode(errors="replace") for name, path in files.items()}
     return {"options": {**options.fingerprint(), **named}, "versions": versions()}
 

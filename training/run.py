@@ -26,7 +26,7 @@ from training.phases import as_done, train
 from training.prepare import Prepared, prepare, read
 from training.reliability import plot_reliability
 from training.state import RunState, StateStore
-from training.teacher import find_teacher
+from training.teacher import check_name, find_teacher
 
 
 @out_of_memory_said()
@@ -37,6 +37,8 @@ def main() -> int:
     repair(options.output)
     check_output(options)
     check_machine(options)
+    if options.teacher is not None:
+        check_name(options.teacher)
     prepared = prepare(options, console)
     explain_sizes(options, prepared, console)
     with work_on(options) as work, stop_request() as stop:
@@ -59,7 +61,7 @@ def first_state(
     # Other libraries or another number of threads add in another order: the weights would not be the unbroken run's.
     machine = {"versions": report.versions(), "threads": torch.get_num_threads()}
     device, named = find_device(options.device), options.teacher
-    teacher = None if named is None else find_teacher(named, prepared.config, device)
+    teacher = None if named is None else find_teacher(Path(named), prepared.config, device)
     read = {"data": prepared.digest, "teacher": teacher and teacher.digest}
     fingerprint = options.fingerprint() | machine | read | prepared.start.digests
     state = store.load() if options.resume else None

@@ -5,6 +5,7 @@ A checkpoint of this project, a file of scores that any classifier wrote, or a s
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ SHAPE = '{"text": …, "scores": {LABEL: PROBABILITY, …}}'
 LEAST = 1e-6
 """A probability of 0 has no logarithm."""
 SUM_TOLERANCE = 0.01
+HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+FILES = (".jsonl", ".gz")
+"""No name on the hub ends so."""
 
 
 class Teacher(Protocol):
@@ -45,6 +49,15 @@ class Teacher(Protocol):
             prepared: the texts, and the order of the labels.
             check: called now and then, to be stopped by.
         """
+
+
+def check_name(name: str) -> None:
+    """Raise a ConfigError where nothing can be found under a name: neither on the disk nor on the hub."""
+    if not Path(name).exists() and (not HUB_NAME.fullmatch(name) or name.endswith(FILES)):
+        raise ConfigError(
+            f"--teacher {name}: there is no such file or folder: name a checkpoint, a .jsonl file of scores, "
+            "or a sentence-transformers folder or name"
+        )
 
 
 def find_teacher(name: Path, config: ModelConfig, device: torch.device) -> Teacher:
