@@ -240,3 +240,8 @@ def test_refuses_an_output_in_a_file_before_it_trains(refused: Refused, train_cs
 
 def test_refuses_an_output_that_is_a_file(refused: Refused, train_csv: Path) -> None:
     assert "is a file: name a folder" in refused(compare.main, "--train", train_csv, "--output", train_csv)
+
+
+def test_refuses_an_output_in_a_checkpoint(refused: Refused, train_csv: Path, checkpoint: Path) -> None:
+    message = refused(compare.main, "--train", train_csv, "--output", checkpoint)
+    assert f"compare.json lies in the checkpoint {checkpoint}: name a place outside of it" in message

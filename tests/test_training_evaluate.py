@@ -92,7 +92,9 @@ def test_refuses_broken_input(shared_checkpoint: Path, tmp_path: Path, data: Pat
     empty = write_csv(tmp_path / "empty.csv", [("x", "")])
     assert "empty.csv:2: the row has no 'label'" in refused(evaluate.main, *common, empty)
     absent = tmp_path / "absent" / "errors.csv"
-    assert f"{absent} cannot be written: No such file" in refused(evaluate.main, *common, data, "--errors", absent)
+    assert f"--errors {absent}: there is no folder {absent.parent}: make it first" in refused(
+        evaluate.main, *common, data, "--errors", absent
+    )
     assert "there is no checkpoint" in refused(evaluate.main, "--checkpoint", tmp_path / "none", "--data", data)
 
 

@@ -72,4 +72,6 @@ def test_refuses_what_it_would_overwrite_and_what_is_no_checkpoint(small: Path, 
     assert "exists: name another folder, or replace it with --overwrite" in message
     message = refused(quantize.main, ROOT / "docs", "--output", small.parent / "new")
     assert "has no manifest.json, which every checkpoint has" in message
+    message = refused(quantize.main, small, "--output", small / "smaller")
+    assert f"--output {small / 'smaller'} lies in the checkpoint {small}: name a place outside of it" in message
     assert not (small.parent / "new").exists()

@@ -1,12 +1,17 @@
+import errno
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from nlp_app import Predictor
-from tests.conftest import ROW_LABELS, TEXTS, Refused, write_csv
+from nlp_app.errors import OutputError
+from tests.conftest import ROW_LABELS, TEXTS, Refused, write_checkpoint, write_csv
+from tests.test_training_run import SMALL
 from training import evaluate, run
 from training.calibration import BINS, bins, calibration_error, error_of
 from training.reliability import plot_reliability
@@ -64,16 +69,48 @@ def test_evaluate_draws_the_answers(
     assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(sum(right) / 6)
 
 
+def unwritable(**_: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_refuses_a_plot_in_the_place_of_the_model(train_csv: Path, tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "out").mkdir()
+    for output, plot in (("out", "out/plot.png"), ("plot.png", "plot.png")):
+        flags = ("--output", tmp_path / output, "--reliability-plot", tmp_path / plot, "--overwrite")
+        message = refused(run.main, "--train", train_csv, *flags)
+        assert f"plot.png lies in --output {tmp_path / output}, which is for the checkpoint alone: name a" in message
+
+
+def test_a_plot_that_fails_after_all_loses_nothing(
+    train_csv: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path, *_: object, **__: object) -> None:
+        raise OutputError(f"{path} cannot be written: Input/output error")
+
+    monkeypatch.setattr(run, "plot_reliability", failing)
+    output, plot = tmp_path / "out", tmp_path / "plot.png"
+    message = refused(run.main, *SMALL, "--train", train_csv, "--output", output, "--reliability-plot", plot)
+    assert f"the model was saved in {output}, but not drawn: {plot} cannot be written: Input/output error" in message
+    assert Predictor.load(output)
+
+
 def test_refuses_a_name_before_it_works(
-    shared_checkpoint: Path, train_csv: Path, tmp_path: Path, refused: Refused
+    shared_checkpoint: Path, train_csv: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder.png").mkdir()
+    write_checkpoint(tmp_path / "other")
+    monkeypatch.setattr(tempfile, "TemporaryFile", unwritable)
     for name, message in {
+        "plot.png": "plot.png cannot be written: Read-only file system",
+        "other/plot.png": f"other/plot.png lies in the checkpoint {tmp_path / 'other'}: name a place outside of it",
         "plot.pdf": "plot.pdf must end in .png or .svg",
         "absent/plot.png": "there is no folder",
         "folder.png": "folder.png is no regular file",
     }.items():
         flag = ("--reliability-plot", tmp_path / name)
-        assert message in refused(evaluate.main, "--checkpoint", shared_checkpoint, "--data", train_csv, *flag)
+        common = ("--checkpoint", shared_checkpoint, "--data", train_csv)
+        assert message in refused(evaluate.main, *common, *flag)
+        if name.endswith("/plot.png"):
+            assert message in refused(evaluate.main, *common, "--errors", tmp_path / name)
         assert message in refused(run.main, "--train", train_csv, "--output", tmp_path / "out", *flag)
     assert not (tmp_path / "out").exists()

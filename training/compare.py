@@ -27,6 +27,7 @@ from training.console import make_console
 from training.options import SAMPLE, Options
 from training.prepare import read_parts
 from training.report import versions
+from training.writable import check_outside
 
 RESULT = "compare.json"
 
@@ -65,6 +66,7 @@ def _check(arguments: argparse.Namespace) -> None:
     Options(epochs=arguments.epochs)  # or it says what is wrong
     if arguments.output.exists() and not arguments.output.is_dir():
         raise OutputError(f"--output {arguments.output} is a file: name a folder")
+    check_outside("--output", arguments.output / RESULT)
 
 
 def _measure(arguments: argparse.Namespace, files: dict[str, Path], device: torch.device) -> dict[str, Any]:

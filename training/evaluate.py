@@ -20,6 +20,7 @@ from training.flags import filled
 from training.metrics import Confusion, LabelSets, Tally
 from training.reliability import check_plot, plot_reliability
 from training.report import print_pairs
+from training.writable import check_file
 
 MATRIX_LABELS = 20
 """With more labels the matrix is wider than a screen: then its cells off the diagonal are listed."""
@@ -94,11 +95,8 @@ def print_scope(console: Console, scope: Mapping[str, float | None]) -> None:
 
 
 def check_errors_file(errors: Path, data: Path) -> None:
-    """Raise an OutputError where the file of wrong answers would take the place of something else."""
-    if errors.exists() and not errors.is_file():
-        raise OutputError(f"--errors {errors} is no regular file: name a new one, or one to replace")
-    if not errors.name:
-        raise OutputError(f"--errors {str(errors)!r} is no name of a file")
+    """Raise an OutputError where the file of wrong answers cannot be written, or is something's place."""
+    check_file("--errors", errors)
     if errors.exists() and data.exists() and errors.samefile(data):
         raise OutputError(f"--errors {errors} is the --data file, which it would replace: name another")
 

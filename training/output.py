@@ -22,13 +22,16 @@ from training.fit import INTERRUPTED
 from training.options import Options
 from training.reliability import check_plot
 from training.state import STATE
+from training.writable import check_outside
 
 
 def check_output(options: Options) -> None:
     """Raise an OutputError where the run could not write its result, or would overwrite what nobody gave up."""
     work = work_folder(options.output)
+    check_outside("--output", options.output)
     if options.reliability_plot is not None:
         check_plot(options.reliability_plot)
+        _check_beside(options.reliability_plot, options.output)
     _check_siblings(work, previous_folder(options.output))
     if work.exists():
         with locked(work):  # or another run is at it
@@ -73,6 +76,15 @@ def holds_finished_model(output: Path) -> bool:
         return bool(metrics["train"]["stopped_because"] != INTERRUPTED)
     except (OSError, ValueError, KeyError, TypeError):
         return True
+
+
+def _check_beside(plot: Path, output: Path) -> None:
+    """Raise an OutputError where the plot would stand in the output folder, or in its place."""
+    if output.resolve() in (plot.resolve(), *plot.resolve().parents):
+        raise OutputError(
+            f"--reliability-plot {plot} lies in --output {output}, which is for the checkpoint alone: "
+            "name a place outside of it"
+        )
 
 
 def _check_siblings(work: Path, previous: Path) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from nlp_app.errors import ConfigError, OutputError
+from nlp_app.errors import ConfigError
 from nlp_app.folder import write_file
 from training.calibration import BINS, bins, error_of
+from training.writable import check_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +23,11 @@ def check_plot(path: Path) -> None:
 
     Raises:
         ConfigError: the name ends in none of FORMATS.
-        OutputError: its folder is not there, or something that is no file has the name.
+        OutputError: it cannot be written, or is something's place.
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--reliability-plot {path} must end in {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise OutputError(f"--reliability-plot {path}: there is no folder {path.parent}: make it first")
-    if path.exists() and not path.is_file():
-        raise OutputError(f"--reliability-plot {path} is no regular file: name a new one, or one to replace")
+    check_file("--reliability-plot", path)
 
 
 def plot_reliability(path: Path, scores: Tensor, right: Tensor, *, title: str) -> None:

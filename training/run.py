@@ -8,7 +8,7 @@ from rich.console import Console
 
 from nlp_app.checkpoint import save_checkpoint
 from nlp_app.device import find_device
-from nlp_app.errors import ConfigError, DataError, run_command
+from nlp_app.errors import ConfigError, DataError, OutputError, run_command
 from nlp_app.folder import publish, repair
 from nlp_app.model import TextClassifier
 from training import distil, report
@@ -85,7 +85,8 @@ def finish(
     """Measure, save, publish, tell.
 
     Raises:
-        DataError: a file that is read last cannot be used; the checkpoint is published all the same.
+        DataError: a file that is read last cannot be used, or the plot cannot be written; the checkpoint is published
+            all the same.
         KeyboardInterrupt: the user stopped a run that was to replace a whole model, which therefore stays.
     """
     interrupted = run.state.stopped_because == INTERRUPTED
@@ -122,7 +123,10 @@ def finish(
     publish(options.output, keep_resume=interrupted)
     report.print_last_screen(run.console, metrics, answers.tally, part, options.output)
     if options.reliability_plot is not None:
-        plot_reliability(options.reliability_plot, answers.scores, answers.right, title=part)
+        try:
+            plot_reliability(options.reliability_plot, answers.scores, answers.right, title=part)
+        except OutputError as error:
+            failures.append(f"but not drawn: {error}")
     if failures:
         raise DataError(f"the model was saved in {options.output}, {'; '.join(failures)}")
 
