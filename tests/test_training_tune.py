@@ -21,7 +21,7 @@ from training.options import Options
 from training.prepare import prepare
 from training.space import ORDERED, UNORDERED, command_line, defaults, neighbours, searched
 from training.state import RunState, StateStore
-from training.trials import Found, MemoryStore, gain
+from training.trials import Found, MemoryStore, gain, two_digits
 
 FIXED = "--embedding-dim 8 --num-filters 4 --epochs 2 --batch-size 8 --validation-share 0.2 --seed 3"
 
@@ -203,7 +203,7 @@ def test_ctrl_c_in_the_refit_of_the_winner_leaves_its_selection(
 
 
 def test_ctrl_c_before_the_first_model_leaves_what_there_is(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save = MemoryStore.save
 
@@ -215,6 +215,7 @@ def test_ctrl_c_before_the_first_model_leaves_what_there_is(
     told = tuned(data, tmp_path / "model", "--trials", 9)
     assert [one["state"] for one in told["trials"]] == ["interrupted"]
     assert told["command"] is None
+    assert "The defaults' model, as far as it was trained, is in place; accuracy on" in capsys.readouterr().out
     assert load_checkpoint(tmp_path / "model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.tune.json"]
 
@@ -286,12 +287,14 @@ def test_ctrl_c_before_the_first_model_leaves_the_one_that_was_to_be_replaced(
 ) -> None:
     main(run, *FIXED.split(), "--train", data, "--output", tmp_path / "model")
     before = load_checkpoint(tmp_path / "model").version
+    (tmp_path / "model.tune.json").write_text("what the search before found")
     monkeypatch.setattr(MemoryStore, "save", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     monkeypatch.setattr(phases, "best_module", lambda prepared, *_: prepared.new_module(0).eval())
     with pytest.raises(KeyboardInterrupt, match=r"model still holds the model that was there$"):
         tuned(data, tmp_path / "model", "--trials", 2, "--seed", 4, "--overwrite")
     assert load_checkpoint(tmp_path / "model").version == before
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.tune.json"]
+    assert (tmp_path / "model.tune.json").read_text() == "what the search before found"
 
 
 def test_every_default_is_one_of_the_values_that_are_tried() -> None:
@@ -341,3 +344,7 @@ def test_a_model_is_no_better_than_itself(data: Path, measure: str) -> None:
     found = Found(options=options, prepared=prepared, run=one, selected=selected)
     assert gain(found, found) == (0.0, 0.0)
     assert abs(found.scores_of([list(range(len(prepared.validation)))])[0]) == pytest.approx(abs(found.score), abs=1e-6)
+
+
+def test_a_small_gain_is_no_gain_of_nothing() -> None:
+    assert [two_digits(value) for value in (0.0, 0.0000212, 0.0456, 0.5, 1.0)] == ["0", "0.000021", "0.046", "0.5", "1"]

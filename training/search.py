@@ -79,17 +79,14 @@ class Search:
             NlpAppError: the defaults cannot be trained.
         """
         prepared = prepare(self._options, self._console)
-        self._log.write()  # now, since it must be possible at the end
+        self._log.check()
         try:
             self._base = self._defaults(prepared)
-        except KeyboardInterrupt:
-            self._log.path.unlink()
-            raise KeyboardInterrupt(
-                f"interrupted: {self._options.output} still holds the model that was there"
-            ) from None
-        except NlpAppError:
-            self._log.path.unlink()
-            raise
+        except KeyboardInterrupt as interrupt:
+            if not interrupt.args:  # the second Ctrl-C: whatever there is
+                raise
+            kept = f"interrupted: {self._options.output} still holds the model that was there"
+            raise KeyboardInterrupt(kept) from None
         while not (end := self._ended()):
             self._next()
         self._finish(end)

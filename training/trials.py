@@ -17,7 +17,7 @@ from nlp_app.folder import write_file, writing
 from nlp_app.model import NgramBranch
 from nlp_app.scoring import score, to_probabilities
 from training.combine import Selected
-from training.fit import Run, evaluation
+from training.fit import INTERRUPTED, Run, evaluation
 from training.losses import class_weights
 from training.options import Options, plain
 from training.phases import linear_branch
@@ -26,6 +26,7 @@ from training.report import validation_answers
 from training.space import differences, options_line
 from training.state import RunState, StateStore
 from training.validate import plain_losses, tally_of
+from training.writable import check_file
 
 RESAMPLINGS = 300
 SIZES = ("embedding_dim", "num_filters", "kernel_sizes", "dropout")
@@ -159,12 +160,16 @@ class Log:
         number = len(self.records) - 1
         console.print(f"trial {number}, {record.state} in {record.seconds:.1f} s: {found}; {changed}")
 
+    def check(self) -> None:
+        """Raise an OutputError where it cannot be written; one of a search before stays until there is a model."""
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        check_file("--output's", self.path)
+
     def write(self, **more: Any) -> None:
         """Write what is known."""
         trials = [{"number": number, **one.to_json(self.base)} for number, one in enumerate(self.records)]
         values = {"select_by": self.base.select_by, **more, "trials": trials}
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         write_file(self.path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
     def end(
@@ -176,12 +181,20 @@ class Log:
         is_new = gain > standard_error
         self.write(command=command, ended=why, gain=gain, standard_error=standard_error, accuracy=[low, high])
         console.print(f"The search ended at trial {len(self.records) - 1}: {why}.")
-        told = f"better by {gain:.4f} in validation {measure}, with a standard error of {standard_error:.4f}"
+        error = two_digits(standard_error)
+        told = f"better by {two_digits(gain)} in validation {measure}, with a standard error of {error}"
         others = "No other options were better." if len(self.records) > 1 else "No other options were tried."
         console.print(f"The best other options were {told}." if gain else others)
         kept = "Their model is" if is_new else "The defaults' model is"
+        if winner.run.state.stopped_because == INTERRUPTED:
+            kept = "The defaults' model, as far as it was trained, is"
         console.print(f"{kept} in place; accuracy on {texts:,} validation texts lies between {low:.4f} and {high:.4f}.")
         if is_new:
             console.print(f"The best of {len(self.records)} scores on the same texts flatters itself: expect less.")
         if command is not None:
             console.print(f"The same model again:\n  {command}")
+
+
+def two_digits(value: float) -> str:
+    """Those that count, however small the value is: a gain of 0.0000 would be none."""
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
