@@ -12,6 +12,7 @@ The command lines print the message on standard error and exit with EXIT_CODE; a
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,10 +53,23 @@ def fail(message: object) -> NoReturn:
     raise SystemExit(EXIT_CODE)
 
 
+def quit_at_once() -> None:
+    """Let Ctrl-C end the program with a word while it is still being imported; for run_command it is as it was."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller has it ignored
+        signal.signal(signal.SIGINT, _quit)
+
+
+def _quit(*_: object) -> NoReturn:
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED_CODE)  # an exception would go through whatever import it met
+
+
 def run_command(command: Callable[[], int]) -> NoReturn:
     """Run a command line's main function and turn an error of ours or of the system into a sentence and EXIT_CODE."""
     _make_streams_usable()
     try:
+        if signal.getsignal(signal.SIGINT) is _quit:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = command()
         sys.stdout.flush()
     except NlpAppError as error:

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from nlp_app.errors import ConfigError, DataError, run_command
+from nlp_app.errors import ConfigError, DataError, quit_at_once, run_command
+
+if __name__ == "__main__":
+    quit_at_once()
+
 from nlp_app.predictor import TEXTS_PER_CHUNK, Predictor
 from nlp_app.tables import read_lines, read_texts
 

@@ -5,10 +5,14 @@ import signal
 import socket
 import sys
 
+from nlp_app.errors import ConfigError, NlpAppError, OutputError, quit_at_once, run_command
+
+if __name__ == "__main__":
+    quit_at_once()
+
 import uvicorn
 from pydantic import ValidationError
 
-from nlp_app.errors import ConfigError, NlpAppError, OutputError, run_command
 from serving.app import create_app
 from serving.settings import Settings
 

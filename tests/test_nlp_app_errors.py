@@ -1,7 +1,16 @@
+import signal
+from pathlib import Path
+
 import pytest
 
 from nlp_app import errors
-from nlp_app.errors import EXIT_CODE, INTERRUPTED_CODE, ConfigError, NlpAppError, run_command
+from nlp_app.errors import EXIT_CODE, INTERRUPTED_CODE, ConfigError, NlpAppError, quit_at_once, run_command
+from tests.conftest import command
+
+COMMANDS = (
+    "nlp_app.predict", "serving", "training.compare", "training.evaluate", "training.quantize", "training.run",
+    "training.tune",
+)  # fmt: skip
 
 
 def exit_code(error: BaseException | None) -> object:
@@ -23,6 +32,31 @@ def test_a_deliberate_error_is_one_sentence_and_2(capsys: pytest.CaptureFixture[
 def test_ctrl_c_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(KeyboardInterrupt()) == INTERRUPTED_CODE
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(name: str, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    ended = command(name, PYTHONPATH=str(tmp_path))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED_CODE, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])
+def test_ctrl_c_is_as_it_was_for_the_command(monkeypatch: pytest.MonkeyPatch, handler: signal.Handlers) -> None:
+    found: list[object] = []
+
+    def look() -> int:
+        found.append(signal.getsignal(signal.SIGINT))
+        return 0
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        quit_at_once()
+        with pytest.raises(SystemExit):
+            run_command(look)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert found == [handler]
 
 
 def test_success_is_0(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from nlp_app.errors import ConfigError, DataError, OutputError, quit_at_once, run_command
+
+if __name__ == "__main__":
+    quit_at_once()
+
 import torch
 
 from nlp_app.device import find_device
-from nlp_app.errors import ConfigError, DataError, OutputError, run_command
 from nlp_app.folder import write_file, writing
 from nlp_app.formats import FORMATS
 from training import compare_plots

@@ -7,11 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nlp_app.errors import OutputError, quit_at_once, run_command
+
+if __name__ == "__main__":
+    quit_at_once()
+
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from nlp_app.errors import OutputError, run_command
 from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
 from training.console import make_console, warn

@@ -3,8 +3,12 @@
 import argparse
 from pathlib import Path
 
+from nlp_app.errors import quit_at_once, run_command
+
+if __name__ == "__main__":
+    quit_at_once()
+
 from nlp_app.checkpoint import load_checkpoint, save_checkpoint
-from nlp_app.errors import run_command
 from nlp_app.folder import publish, repair
 from nlp_app.parts import MODEL
 from nlp_app.quantize import INT8

@@ -3,12 +3,16 @@
 import sys
 from pathlib import Path
 
+from nlp_app.errors import ConfigError, DataError, OutputError, quit_at_once, run_command
+
+if __name__ == "__main__":
+    quit_at_once()
+
 import torch
 from rich.console import Console
 
 from nlp_app.checkpoint import save_checkpoint
 from nlp_app.device import find_device
-from nlp_app.errors import ConfigError, DataError, OutputError, run_command
 from nlp_app.folder import publish, repair
 from nlp_app.model import TextClassifier
 from training import distil, report

@@ -3,9 +3,13 @@
 import argparse
 import sys
 
+from nlp_app.errors import ConfigError, quit_at_once, run_command
+
+if __name__ == "__main__":
+    quit_at_once()
+
 import optuna
 
-from nlp_app.errors import ConfigError, run_command
 from nlp_app.folder import repair
 from training.assemble import check_machine
 from training.budget import Budget
