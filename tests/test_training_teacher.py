@@ -209,8 +209,17 @@ def test_a_name_that_nothing_can_have_is_refused_before_anything_is_read(
 
 
 @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "org/name.v2", "_x"])
-def test_a_name_that_the_hub_may_have(name: str) -> None:
+def test_a_name_that_the_hub_may_have_is_tried_before_anything_is_read(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, stand_in: None, tmp_path: Path, name: str
+) -> None:
     check_name(name)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError("it is not there")
+
+    monkeypatch.setattr(StandIn, "__init__", failing)
+    message = refused(run.main, "--train", "absent.csv", "--output", tmp_path / "out", "--teacher", name)
+    assert f"--teacher {name} cannot be used (it is not there): name a checkpoint" in message
 
 
 @pytest.mark.parametrize(("answers", "folder"), [(True, False), (False, False), (False, True)])

@@ -41,7 +41,7 @@ def main() -> int:
     repair(options.output)
     check_output(options)
     check_machine(options)
-    if options.teacher is not None:
+    if options.teacher is not None and not options.resume:  # which has its answers already
         check_name(options.teacher)
     prepared = prepare(options, console)
     explain_sizes(options, prepared, console)

@@ -23,7 +23,7 @@ from nlp_app.rows import decoded_lines
 from nlp_app.scoring import score
 from nlp_app.tables import open_file
 from training.data import Examples
-from training.encoder import EncoderTeacher
+from training.encoder import EncoderTeacher, load_encoder
 from training.prepare import Prepared
 
 SHAPE = '{"text": …, "scores": {LABEL: PROBABILITY, …}}'
@@ -53,11 +53,14 @@ class Teacher(Protocol):
 
 def check_name(name: str) -> None:
     """Raise a ConfigError where nothing can be found under a name: neither on the disk nor on the hub."""
-    if not Path(name).exists() and (not HUB_NAME.fullmatch(name) or name.endswith(FILES)):
+    if Path(name).exists():
+        return
+    if not HUB_NAME.fullmatch(name) or name.endswith(FILES):
         raise ConfigError(
             f"--teacher {name}: there is no such file or folder: name a checkpoint, a .jsonl file of scores, "
             "or a sentence-transformers folder or name"
         )
+    load_encoder(Path(name), torch.device("cpu"))  # and again later: what is read before may take minutes
 
 
 def find_teacher(name: Path, config: ModelConfig, device: torch.device) -> Teacher:
