@@ -123,6 +123,7 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     quantized = parts.read_weights(folder, contents[parts.CONFIG]) == INT8
     expected = stored_like(module.state_dict()) if quantized else module.state_dict()
     state = dequantize(parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], expected))
+    parts.check_values(folder / parts.MODEL, state)
     try:
         module.load_state_dict(state, strict=True, assign=True)
     except ConfigError as error:

@@ -20,6 +20,8 @@ from nlp_app.tokenizer import Tokenizer
 FORMAT_VERSION = 2
 MODEL, CONFIG, TOKENIZER, GOLDEN, METRICS, _ = CHECKPOINT_FILES
 DIGESTED = (MODEL, CONFIG, TOKENIZER, GOLDEN)
+OF_NGRAMS = {"ngrams.idf", "ngrams.weight"}
+"""Tensors with a row for each slot that is seen, after one for all others."""
 REMEDY = "copy the whole folder again from where it was made, or train again"
 
 
@@ -122,6 +124,16 @@ def matching_state(path: Path, data: bytes, expected: Mapping[str, Tensor]) -> d
                 f"{path} has {name} as {_describe(tensor)}, but {CONFIG} makes it {_describe(expected[name])}; {REMEDY}"
             )
     return state
+
+
+def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
+    """That each weight is a number, and that unseen n-grams weigh nothing: golden inputs read few of the rows."""
+    for name, tensor in sorted(state.items()):
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path} has {name} with values that are infinite or no numbers; {REMEDY}")
+    for name in OF_NGRAMS & state.keys():
+        if state[name][0].any():
+            raise CheckpointError(f"{path} has {name} with a first row, that of unseen n-grams, other than 0; {REMEDY}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -12,7 +12,18 @@ from nlp_app import parts
 from nlp_app.checkpoint import load_checkpoint, save_checkpoint
 from nlp_app.encoding import encode
 from nlp_app.model import TextClassifier
-from nlp_app.quantize import BLOCK, INT8, LEVELS, SCALES, SMALLEST, dequantize, quantize, round_weights, stored_like
+from nlp_app.quantize import (
+    BLOCK,
+    INT8,
+    KINDS,
+    LEVELS,
+    SCALES,
+    SMALLEST,
+    dequantize,
+    quantize,
+    round_weights,
+    stored_like,
+)
 from nlp_app.scoring import score
 from tests.conftest import METRICS, ROW_LABELS, TEXTS, make_module, make_tokenizer
 from tests.test_nlp_app_checkpoint import edit_json, edit_tensors, refusal, rewrite
@@ -121,9 +132,21 @@ def test_refuses_a_kind_that_it_does_not_know(small: Path) -> None:
     assert "says that the weights are 'int4', but this program reads float32 and int8" in refusal(small)
 
 
-def test_refuses_a_scale_that_is_no_number(small: Path) -> None:
+@pytest.mark.parametrize("scale", [float("nan"), 3e38])
+def test_refuses_a_scale_that_makes_no_number(small: Path, scale: float) -> None:
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
-        tensors["output.weight" + SCALES][0] = float("nan")
+        tensors["output.weight" + SCALES][0] = scale
 
     rewrite(small, parts.MODEL, edit_tensors(spoil))
-    assert "does not answer its golden inputs" in refusal(small)
+    assert "has output.weight with values that are infinite or no numbers" in refusal(small)
+
+
+@pytest.mark.parametrize("name", [WEIGHT, "ngrams.idf"])
+@pytest.mark.parametrize("weights", KINDS)
+def test_refuses_weights_of_n_grams_that_were_never_seen(tmp_path: Path, weights: str, name: str) -> None:
+    folder, module = tmp_path / "small", whole_module()
+    folder.mkdir()
+    save_checkpoint(folder, module=module, tokenizer=TOKENIZER, trained={}, metrics=METRICS, weights=weights)
+    load_checkpoint(folder)
+    rewrite(folder, parts.MODEL, edit_tensors(lambda tensors: tensors[name][0].fill_(1)))
+    assert f"has {name} with a first row, that of unseen n-grams, other than 0" in refusal(folder)
