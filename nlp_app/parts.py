@@ -14,7 +14,7 @@ from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.errors import CheckpointError, ConfigError, TokenizerError
 from nlp_app.folder import CHECKPOINT_FILES, MANIFEST, previous_folder, work_folder
-from nlp_app.quantize import FLOAT32, KINDS
+from nlp_app.quantize import FLOAT32, KINDS, PACKED
 from nlp_app.tokenizer import Tokenizer
 
 FORMAT_VERSION = 2
@@ -93,7 +93,7 @@ def read_config(folder: Path, data: bytes) -> tuple[ModelConfig, Decision, Mappi
 def read_weights(folder: Path, data: bytes) -> str:
     """How the weights are stored."""
     kind = parse(folder / CONFIG, data).get("weights", FLOAT32)  # version 0.1 had none
-    if kind not in KINDS:
+    if kind not in (*KINDS, PACKED):
         raise CheckpointError(
             f"{folder / CONFIG} says that the weights are {kind!r}, but this program reads {' and '.join(KINDS)}: "
             f"update the program, or {REMEDY}"
