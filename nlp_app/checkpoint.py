@@ -19,7 +19,7 @@ from nlp_app.errors import CheckpointError, ConfigError
 from nlp_app.folder import MANIFEST, repair, write_file
 from nlp_app.golden import check_golden, make_golden
 from nlp_app.model import TextClassifier
-from nlp_app.quantize import FLOAT32, INT8, dequantize, quantize, round_weights, stored_like
+from nlp_app.quantize import FLOAT32, INT8, PACKED, dequantize, quantize, round_weights, stored_like
 from nlp_app.tokenizer import Tokenizer
 
 
@@ -78,7 +78,7 @@ def save_checkpoint(
         parts.CONFIG: parts.to_json(
             {
                 "model": module.config.to_json(),
-                "weights": weights,
+                "weights": PACKED if weights == INT8 else weights,
                 "decision": (decision or Decision()).to_json(),
                 "trained": trained,
             }
@@ -120,9 +120,12 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
         sizes = f"{tokenizer.vocab_size} tokens, but {parts.CONFIG} says {config.vocab_size}"
         raise CheckpointError(f"{folder / parts.TOKENIZER} has {sizes}: {parts.REMEDY}")
     module = _build(folder, config)
-    quantized = parts.read_weights(folder, contents[parts.CONFIG]) == INT8
-    expected = stored_like(module.state_dict()) if quantized else module.state_dict()
-    state = dequantize(parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], expected))
+    weights, expected = parts.read_weights(folder, contents[parts.CONFIG]), module.state_dict()
+    if weights != FLOAT32:
+        expected = stored_like(expected, packed=weights == PACKED)
+    stored = parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], expected)
+    state = dequantize(stored, slots=config.ngram_slots)
+    parts.check_values(folder / parts.MODEL, state)
     try:
         module.load_state_dict(state, strict=True, assign=True)
     except ConfigError as error:

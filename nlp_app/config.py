@@ -10,8 +10,9 @@ SINCE_THE_FIRST = {"output", "multi_label", "ngram_slots", "ngram_orders", "ngra
 """What the checkpoints of version 0.1 lack."""
 OUTPUTS = ("logits", "log_probabilities")
 SLOTS = (1 << 10, 1 << 24)
-MOST_BLOCKS = 1000
-"""Each is built before anything can be compared with a checkpoint's tensors."""
+MOST = {"num_blocks": 1000, "max_length": 65_536}
+"""Blocks are built before anything can be compared with a checkpoint's tensors; a text costs what its length says."""
+LONGEST_ORDER = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,9 @@ class ModelConfig:
         _check_labels(self.labels)
         for name in ("embedding_dim", "num_filters", "num_blocks", "max_length"):
             _check_whole(name, getattr(self, name), at_least=1)
-        if self.num_blocks > MOST_BLOCKS:
-            raise ConfigError(f"num_blocks is {self.num_blocks}, but must be at most {MOST_BLOCKS:,}")
+        for name, most in MOST.items():
+            if (value := getattr(self, name)) > most:
+                raise ConfigError(f"{name} is {value}, but must be at most {most:,}")
         _check_whole("vocab_size", self.vocab_size, at_least=2)
         _check_kernel_sizes(self.kernel_sizes)
         if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
@@ -135,5 +137,7 @@ def _check_ngrams(slots: object, orders: object, rows: object) -> None:
         raise ConfigError(f"ngram_orders is {orders!r}, but must be a tuple of lengths")
     for order in orders:
         _check_whole("a length in ngram_orders", order, at_least=2)
+        if order > LONGEST_ORDER:
+            raise ConfigError(f"a length in ngram_orders is {order}, but must be at most {LONGEST_ORDER}")
     if orders != tuple(range(min(orders, default=0), max(orders, default=-1) + 1)):
         raise ConfigError(f"ngram_orders is {list(orders)}, but must ascend by one")

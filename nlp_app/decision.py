@@ -10,6 +10,8 @@ from torch import Tensor
 from nlp_app.errors import ConfigError
 
 HALF = 0.5
+UNREACHABLE = 2.0
+"""A min_score that no probability reaches, not even 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +21,13 @@ class Decision:
     thresholds: tuple[float, ...] = ()
     """(C,) where a text may have several labels: it is given those whose probability is this or more; none: HALF."""
     min_score: float = 0.0
-    """A text whose best label has a lower probability is abstained from."""
+    """A text whose best label has a lower probability is abstained from; UNREACHABLE: every text is."""
     min_familiarity: float = 0.0
     """A text that is less familiar is out of scope: like nothing that the model was trained on."""
 
     def __post_init__(self) -> None:
-        for value in (*self.thresholds, self.min_score, self.min_familiarity):
+        min_score = () if self.min_score == UNREACHABLE else (self.min_score,)
+        for value in (*self.thresholds, *min_score, self.min_familiarity):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ConfigError(f"a threshold of the decision is {value!r}, but must be a number from 0 to 1")
 

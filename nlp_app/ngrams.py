@@ -6,7 +6,6 @@ capitals, a number: "who is Xx" asks for a person, "what is x" for a definition.
 at once, by array operations: no Python code runs for a single n-gram.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nlp_app.characters import ALONE, DIGIT, LETTER, SPACE, SYMBOL, UPPER, kinds, lower
+from nlp_app.characters import ALONE, DIGIT, LETTER, SPACE, SYMBOL, UPPER, kinds, lower, nfkc
 
 Hashes = NDArray[np.uint32]
 
@@ -142,8 +141,8 @@ def join(ngrams: Sequence[Ngrams]) -> NgramBatch:
 
 
 def clean(text: str) -> str:
-    """NFKC, as the tokenizers do, and one space for each run of white space."""
-    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).split())
+    """NFKC, and one space for each run of white space."""
+    return " ".join(nfkc(text).split())
 
 
 def _count(texts: Sequence[str], bits: int, char_orders: Sequence[int]) -> list[Ngrams]:

@@ -14,12 +14,14 @@ from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.errors import CheckpointError, ConfigError, TokenizerError
 from nlp_app.folder import CHECKPOINT_FILES, MANIFEST, previous_folder, work_folder
-from nlp_app.quantize import FLOAT32, KINDS
+from nlp_app.quantize import FLOAT32, KINDS, PACKED
 from nlp_app.tokenizer import Tokenizer
 
 FORMAT_VERSION = 2
 MODEL, CONFIG, TOKENIZER, GOLDEN, METRICS, _ = CHECKPOINT_FILES
 DIGESTED = (MODEL, CONFIG, TOKENIZER, GOLDEN)
+OF_NGRAMS = {"ngrams.idf", "ngrams.weight"}
+"""Tensors with a row for each slot that is seen, after one for all others."""
 REMEDY = "copy the whole folder again from where it was made, or train again"
 
 
@@ -91,7 +93,7 @@ def read_config(folder: Path, data: bytes) -> tuple[ModelConfig, Decision, Mappi
 def read_weights(folder: Path, data: bytes) -> str:
     """How the weights are stored."""
     kind = parse(folder / CONFIG, data).get("weights", FLOAT32)  # version 0.1 had none
-    if kind not in KINDS:
+    if kind not in (*KINDS, PACKED):
         raise CheckpointError(
             f"{folder / CONFIG} says that the weights are {kind!r}, but this program reads {' and '.join(KINDS)}: "
             f"update the program, or {REMEDY}"
@@ -122,6 +124,16 @@ def matching_state(path: Path, data: bytes, expected: Mapping[str, Tensor]) -> d
                 f"{path} has {name} as {_describe(tensor)}, but {CONFIG} makes it {_describe(expected[name])}; {REMEDY}"
             )
     return state
+
+
+def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
+    """That each weight is a number, and that unseen n-grams weigh nothing: golden inputs read few of the rows."""
+    for name, tensor in sorted(state.items()):
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path} has {name} with values that are infinite or no numbers; {REMEDY}")
+    for name in OF_NGRAMS & state.keys():
+        if state[name][0].any():
+            raise CheckpointError(f"{path} has {name} with a first row, that of unseen n-grams, other than 0; {REMEDY}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -1,6 +1,5 @@
 """Where in a text the tokens and the characters stand that a model reads, so that a page can mark them."""
 
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nlp_app.characters import is_mark, nfkc
 
 Numbers = NDArray[np.int64]
 NOWHERE = -1
@@ -71,7 +72,7 @@ def clean_places(text: str) -> Numbers:
     places: list[int] = []
     space = False
     for start, end in pairwise(group_starts(text)):
-        for character in unicodedata.normalize("NFKC", text[start:end]):
+        for character in nfkc(text[start:end]):
             if not character.isspace():
                 places += [start] * (1 + (space and bool(places)))
             space = character.isspace()
@@ -81,7 +82,7 @@ def clean_places(text: str) -> Numbers:
 def _joins(text: str, start: int, place: int) -> bool:
     """Whether the character at a place may change, or be changed by, what stands before it from start on."""
     character = text[place]
-    if unicodedata.combining(unicodedata.normalize("NFKD", character)[0]):
+    if is_mark(character):
         return True  # without a look at what may be a thousand accents before it
-    group, own = (unicodedata.normalize("NFKC", part) for part in (text[start:place], character))
-    return unicodedata.normalize("NFKC", text[start : place + 1]) != group + own
+    group, own = (nfkc(part) for part in (text[start:place], character))
+    return nfkc(text[start : place + 1]) != group + own

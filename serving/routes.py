@@ -38,6 +38,7 @@ async def predict_request(request: Request, limits: Annotated[Settings, Depends(
         body = PredictRequest.model_validate(values)
     except ValidationError as error:
         raise malformed(error) from None
+    _check_explained(body, limits)
     _check_characters(body, limits)
     return body
 
@@ -83,6 +84,7 @@ async def info(model: Annotated[Inference, Depends(inference)], limits: Annotate
         labels=list(checkpoint.config.labels),
         limits=Limits(
             max_inputs=limits.max_inputs,
+            max_explained=limits.max_explained,
             max_characters=limits.max_characters,
             max_body_bytes=limits.max_body_bytes,
             max_length=checkpoint.config.max_length,
@@ -116,6 +118,16 @@ def _check_count(values: Any, limits: Settings) -> None:
         raise Refused(
             422,
             f"inputs: there are {len(inputs)} texts, but a request may hold {limits.max_inputs}: send several requests",
+        )
+
+
+def _check_explained(body: PredictRequest, limits: Settings) -> None:
+    """An explanation takes as long as many predictions, and nobody else is answered meanwhile."""
+    if body.explain and len(body.inputs) > limits.max_explained and not isinstance(body.inputs, str):
+        raise Refused(
+            422,
+            f"inputs: there are {len(body.inputs)} texts, but a request with explain may hold {limits.max_explained}: "
+            "send several requests, or leave explain out",
         )
 
 

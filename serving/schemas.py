@@ -112,6 +112,7 @@ class Limits(BaseModel):
     """What a request may hold at most."""
 
     max_inputs: int
+    max_explained: int = Field(description="texts in a request that asks for explanations")
     max_characters: int
     max_body_bytes: int
     max_length: int = Field(description="tokens of a text that the model reads; the rest is cut")

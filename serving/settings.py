@@ -23,6 +23,7 @@ class Settings(BaseSettings):
         0, ge=0, le=256, description="threads of the model's arithmetic; 0: as many as the machine has cores"
     )
     max_inputs: int = Field(1024, ge=1, description="texts in one request")
+    max_explained: int = Field(32, ge=1, description="texts in one request that asks for explanations")
     max_characters: int = Field(MAX_CHARACTERS, ge=1, description="characters in one text")
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1, description="bytes in one request's body")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")

@@ -220,7 +220,12 @@ def test_refuses_a_format_version_that_is_none(checkpoint: Path, written: object
         (
             "model.safetensors",
             edit_tensors(lambda tensors: tensors["output.bias"].fill_(float("nan"))),
-            "does not answer its golden inputs",
+            "has output.bias with values that are infinite or no numbers",
+        ),
+        (
+            "model.safetensors",
+            edit_tensors(lambda tensors: tensors["embedding.weight"][-1].fill_(float("-inf"))),
+            "has embedding.weight with values that are infinite or no numbers",
         ),
         (
             "config.json",

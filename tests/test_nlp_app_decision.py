@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nlp_app.decision import Decision
+from nlp_app.decision import UNREACHABLE, Decision
 from nlp_app.errors import ConfigError
 
 
@@ -21,6 +21,8 @@ def test_comes_back_from_json() -> None:
     decision = Decision(thresholds=(0.1, 0.9), min_score=0.25, min_familiarity=0.75)
     assert Decision.from_json(decision.to_json(), classes=2) == decision
     assert Decision.from_json({}, classes=3) == Decision()
+    for min_score in (1, UNREACHABLE):
+        assert Decision.from_json(Decision(min_score=min_score).to_json(), classes=2).min_score == min_score
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,7 @@ def test_comes_back_from_json() -> None:
     [
         ({"min_score": 1.5}, "a threshold of the decision is 1.5, but must be a number from 0 to 1"),
         ({"min_score": float("nan")}, "is nan, but must be a number from 0 to 1"),
+        ({"min_familiarity": UNREACHABLE}, "is 2.0, but must be a number from 0 to 1"),
         ({"min_familiarity": -0.1}, "is -0.1, but must be a number from 0 to 1"),
         ({"min_score": True}, "is True, but must be"),
         ({"thresholds": [0.5, "x"]}, "is 'x', but must be"),

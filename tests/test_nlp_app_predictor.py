@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_app import Predictor, predictor, scoring
+from nlp_app.checkpoint import save_checkpoint
+from nlp_app.decision import UNREACHABLE, Decision
 from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError, TokenizerError
 from tests.conftest import LABELS, ROOT, TEXTS
@@ -51,6 +53,24 @@ def test_refuses_what_is_no_list_of_texts(weather: Predictor) -> None:
 
 def test_no_texts_no_predictions(weather: Predictor) -> None:
     assert weather.predict([]) == []
+
+
+@pytest.mark.parametrize(("min_score", "abstained"), [(1.0, False), (UNREACHABLE, True)])
+def test_a_score_of_one_is_answered_unless_none_is(checkpoint: Path, min_score: float, abstained: bool) -> None:
+    loaded = Predictor.load(checkpoint).checkpoint
+    with torch.no_grad():
+        loaded.module.output.bias[0] += 1000
+    save_checkpoint(
+        checkpoint,
+        module=loaded.module,
+        tokenizer=loaded.tokenizer,
+        trained={},
+        metrics={},
+        decision=Decision(min_score=min_score),
+    )
+    (prediction,) = Predictor.load(checkpoint).predict(["snow"])
+    assert prediction.score == 1
+    assert prediction.abstained == abstained
 
 
 def test_blank_texts_are_scored_like_any_other(weather: Predictor) -> None:

@@ -1,8 +1,10 @@
+import json
 import unicodedata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nlp_app.errors import ConfigError, TokenizerError
@@ -51,6 +53,42 @@ def test_subwords_cover_words_never_seen() -> None:
     tokenizer = make_tokenizer(["low lower lowest new newer newest"] * 3, kind="subwords")
     assert UNK_ID not in ids("newlow", tokenizer)
     assert len(ids("newlow", tokenizer)) < len("newlow")
+
+
+@example("".join(map(chr, range(128))))
+@example("[PAD] [UNK] A_1\x1c\x0b")
+@given(st.text(st.characters(codec="ascii") | st.sampled_from("snow_1 é")))
+def test_a_text_has_the_ids_that_the_library_gives(text: str) -> None:
+    for tokenizer in (TOKENIZER, make_tokenizer(kind="subwords")):
+        assert tokenizer.encode([text], max_length=500)[0].input_ids.tolist() == (
+            tokenizer._backend.encode(text).ids or [UNK_ID]
+        )
+
+
+def test_the_library_is_asked_for_other_texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        def encode_batch_fast(self, texts: list[str]) -> list[SimpleNamespace]:
+            assert texts == ["néve"]
+            return [SimpleNamespace(ids=[7])]
+
+    expected = ids("snow")
+    monkeypatch.setattr(TOKENIZER, "_backend", Library())
+    assert [one.input_ids.tolist() for one in TOKENIZER.encode(["snow", "néve"], max_length=9)] == [expected, [7]]
+
+
+@pytest.mark.parametrize("change", [{"special": False}, {"content": "snow"}])
+def test_a_tokenizer_with_tokens_of_its_own_is_asked_for_every_text(change: dict[str, object]) -> None:
+    other = json.loads(TOKENIZER.to_bytes())
+    other["added_tokens"].append({**other["added_tokens"][1], "id": 1000, "content": "ice,snow", **change})
+    loaded = Tokenizer.from_bytes(json.dumps(other).encode())
+    assert ids("ice,snow", loaded) == loaded._backend.encode("ice,snow").ids
+
+
+def test_a_tokenizer_of_another_make_is_asked_for_every_text() -> None:
+    other = json.loads(TOKENIZER.to_bytes())
+    other["pre_tokenizer"]["pattern"]["Regex"] = r"\S+"
+    assert len(ids("snow,ice", TOKENIZER)) == 3
+    assert ids("snow,ice", Tokenizer.from_bytes(json.dumps(other).encode())) == [UNK_ID]
 
 
 def test_min_frequency_leaves_rare_words_out() -> None:

@@ -29,7 +29,7 @@ def wait_until_loaded(client: TestClient) -> None:
 
 @pytest.fixture(scope="module")
 def client(shared_checkpoint: Path) -> Iterator[TestClient]:
-    limits = {"max_inputs": 8, "max_characters": 500, "max_body_bytes": 4000}
+    limits = {"max_inputs": 8, "max_explained": 4, "max_characters": 500, "max_body_bytes": 4000}
     with TestClient(create_app(settings(shared_checkpoint, **limits))) as client:
         wait_until_loaded(client)
         yield client
@@ -83,6 +83,17 @@ def test_explains_where_it_is_asked_to(client: TestClient, weather: Predictor) -
     assert blank.tokens == []
     plain = client.post("/predict", json={"inputs": "Ice", "explain": False}).json()["predictions"][0]
     assert set(plain) == {"label", "score", "scores"}
+
+
+def test_explains_only_so_many_texts_at_once(client: TestClient) -> None:
+    """128 long ones would keep everybody else waiting for five seconds."""
+    body = {"inputs": ["snow"] * 5, "explain": True}
+    assert detail(client.post("/predict", json=body), 422) == (
+        "inputs: there are 5 texts, but a request with explain may hold 4: send several requests, or leave explain out"
+    )
+    assert client.post("/predict", json={**body, "inputs": ["snow"] * 4}).status_code == 200
+    assert client.post("/predict", json={**body, "inputs": "five words are one text"}).status_code == 200
+    assert client.post("/predict", json={**body, "explain": False}).status_code == 200
 
 
 def test_answers_blank_texts_and_empty_lists(client: TestClient) -> None:
@@ -151,7 +162,9 @@ def test_health_and_info(client: TestClient, weather: Predictor) -> None:
     info = client.get("/info").json()
     assert info["model"] == {"name": "weather", "version": weather.checkpoint.version}
     assert info["labels"] == list(LABELS)
-    assert info["limits"] == {"max_inputs": 8, "max_characters": 500, "max_body_bytes": 4000, "max_length": 32}
+    assert info["limits"] == {
+        "max_inputs": 8, "max_explained": 4, "max_characters": 500, "max_body_bytes": 4000, "max_length": 32
+    }  # fmt: skip
     assert info["metrics"] == weather.checkpoint.metrics
     assert {"nlp_app", "python", "torch", "tokenizers", "fastapi"} <= set(info["versions"])
 

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
 from nlp_app.checkpoint import load_checkpoint, save_checkpoint
-from nlp_app.decision import Decision
+from nlp_app.decision import UNREACHABLE, Decision
 from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError
 from nlp_app.model import NgramBranch, TextClassifier
@@ -15,10 +17,12 @@ from nlp_app.predictor import Predictor
 from nlp_app.scoring import score
 from tests.conftest import METRICS, ROW_LABELS, TEXTS, make_module, make_tokenizer
 from tests.test_training_data import examples
+from training import phases
 from training.batches import Dataset
 from training.calibration import Calibration
 from training.combine import branch_logits, combine, settle
 from training.linear import fit_branch
+from training.options import Options
 
 TOKENIZER = make_tokenizer()
 
@@ -103,3 +107,20 @@ def test_a_branch_of_other_sizes_does_not_fit(parts: tuple[TextClassifier, Ngram
     other = TextClassifier(config=replace(module.config, ngram_slots=1 << 13))
     with pytest.raises(ConfigError, match="0 slots of n-grams are seen, but there are rows for"):
         combine(other, branch, Calibration(scales=(1.0, 1.0)))
+
+
+@pytest.mark.parametrize(("min_score", "told"), [(1.0, False), (UNREACHABLE, True)])
+def test_warns_where_no_score_is_enough(
+    parts: tuple[TextClassifier, NgramBranch, Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    min_score: float,
+    told: bool,
+) -> None:
+    module, branch, data = parts
+    found = replace(settle(module, branch, data, target_precision=None), decision=Decision(min_score=min_score))
+    monkeypatch.setattr(phases, "settle", lambda *_, **__: found)
+    prepared = SimpleNamespace(train=data, validation=data)
+    options = Options(target_precision=0.9)
+    assert phases.settled(options, prepared, module, branch, Console()) == found  # type: ignore[arg-type]
+    assert ("abstains from every text" in capsys.readouterr().out.replace("\n", " ")) == told

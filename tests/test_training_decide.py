@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from nlp_app.decision import Decision
+from nlp_app.decision import UNREACHABLE, Decision
 from training.decide import (
     LEAST_ANSWERED,
     LEAST_TEXTS,
@@ -51,12 +51,18 @@ def test_texts_of_one_score_are_answered_together() -> None:
 def test_few_answers_prove_nothing() -> None:
     """Wilson's lower end of n right answers out of n, at a standard error, is n / (n + 1)."""
     scores, right = torch.linspace(0.9, 0.1, 40), torch.ones(40)
-    assert score_for(0.95, scores[:18], right[:18]) == 1.0
+    assert score_for(0.95, scores[:18], right[:18]) == UNREACHABLE
     assert score_for(0.95, scores[:20], right[:20]) == pytest.approx(scores[19].item())
     right[20:] = 0
     assert score_for(0.95, scores, right) == pytest.approx(scores[19].item())
     assert score_for(1.0, scores, right) == pytest.approx(scores[19].item())
-    assert score_for(0.5, scores[: LEAST_ANSWERED - 1], right[: LEAST_ANSWERED - 1]) == 1.0
+    assert score_for(0.5, scores[: LEAST_ANSWERED - 1], right[: LEAST_ANSWERED - 1]) == UNREACHABLE
+
+
+def test_a_score_of_one_may_be_the_lowest_that_keeps_the_precision() -> None:
+    scores = torch.tensor([1.0] * 20 + [0.5] * 20)
+    assert score_for(0.9, scores, torch.tensor([1.0] * 20 + [0.0] * 20)) == 1
+    assert score_for(0.9, scores, torch.zeros(40)) == UNREACHABLE
 
 
 def test_the_precision_holds_on_fresh_texts() -> None:

@@ -5,7 +5,7 @@ import torch
 from scipy.special import bdtr
 from torch import Tensor
 
-from nlp_app.decision import Decision
+from nlp_app.decision import UNREACHABLE, Decision
 from training.calibration import top
 
 CANDIDATES = torch.arange(1, 100, dtype=torch.float64) / 100
@@ -80,7 +80,7 @@ def best_thresholds(probabilities: Tensor, targets: Tensor) -> tuple[float, ...]
 
 
 def score_for(precision: float, scores: Tensor, right: Tensor) -> float:
-    """The lowest score above which surely so large a share of the answers is right; 1 where there is none.
+    """The lowest score above which surely so large a share of the answers is right; UNREACHABLE where there is none.
 
     Surely: the lower end of Wilson's interval (1927), of STANDARD_ERRORS, reaches the precision.
 
@@ -97,4 +97,4 @@ def score_for(precision: float, scores: Tensor, right: Tensor) -> float:
     last = torch.ones(len(scores), dtype=torch.bool)
     last[:-1] = scores[1:] < scores[:-1]  # texts of one score are answered together
     rows = (reached & last).nonzero()
-    return scores[rows[-1]].item() if len(rows) else 1.0
+    return scores[rows[-1]].item() if len(rows) else UNREACHABLE

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nlp_app.decision import UNREACHABLE
 from nlp_app.errors import ConfigError
 from nlp_app.model import NgramBranch, TextClassifier
 from training import distil
@@ -158,7 +159,7 @@ def settled(
         texts=len(prepared.train),
         weights=options.quantize,
     )
-    if selected.decision.min_score == 1:
+    if selected.decision.min_score == UNREACHABLE:
         warn(
             console,
             f"--target-precision {options.target_precision}: no score reaches it on {len(prepared.validation):,} "
