@@ -7,7 +7,8 @@ import pytest
 
 from nlp_app import Predictor
 from nlp_app.checkpoint import load_checkpoint
-from training import phases, run
+from tests.test_training_multi_label import rows, write
+from training import branches, run
 from training.budget import SAVING_S, Budget, Deadline, process_age
 from training.options import Options, parse_options
 from training.phases import as_done
@@ -155,14 +156,40 @@ def test_a_refit_that_is_slower_than_foreseen_gives_way_to_the_selection(
 def test_ngrams_that_would_take_too_long_are_those_of_every_tenth_text(
     train: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phases, "FEW_TEXTS", 2)
-    monkeypatch.setattr(phases, "BRANCH_SHARE", 0.0)
+    monkeypatch.setattr(branches, "FEW_TEXTS", 2)
+    monkeypatch.setattr(branches, "BRANCH_SHARE", 0.0)
     told = train("tenth", "--epochs", 2, "--max-seconds", 1000)
     assert told["cut_short"] == ["ngrams"]
     ngrams = load_checkpoint(tmp_path / "tenth").module.ngrams
     assert ngrams is not None
     train("again", "--epochs", 2, "--ngram-every", 10)
     assert load_checkpoint(tmp_path / "tenth").version == load_checkpoint(tmp_path / "again").version
+
+
+@pytest.mark.parametrize(
+    ("share", "cut", "options"),
+    [
+        ("BRANCH_SHARE", ["ngrams", "folds"], "--ngram-every 10 --threshold-folds 0"),
+        ("FOLDS_SHARE", ["folds"], "--threshold-folds 0"),
+        ("", [], "--threshold-folds 3"),
+    ],
+)
+def test_folds_for_thresholds_are_the_first_to_give_way(
+    train: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    share: str,
+    cut: list[str],
+    options: str,
+) -> None:
+    monkeypatch.setattr(branches, "FEW_TEXTS", 2)
+    if share:
+        monkeypatch.setattr(branches, share, 0.0)
+    words = ("--epochs", 1, "--train", write(tmp_path / "several.jsonl", rows()))
+    assert train("short", *words, "--max-seconds", 1000)["cut_short"] == cut
+    monkeypatch.undo()
+    assert train("again", *words, *options.split())["cut_short"] == []
+    assert load_checkpoint(tmp_path / "short").version == load_checkpoint(tmp_path / "again").version
 
 
 def test_a_resumed_run_may_have_another_limit() -> None:

@@ -20,8 +20,8 @@ from tests.test_training_data import examples
 from training import phases
 from training.batches import Dataset
 from training.calibration import Calibration
-from training.combine import branch_logits, combine, settle
-from training.linear import fit_branch
+from training.combine import combine, settle
+from training.linear import Fitted, branch_logits, fit_branch
 from training.options import Options
 
 TOKENIZER = make_tokenizer()
@@ -122,5 +122,5 @@ def test_warns_where_no_score_is_enough(
     monkeypatch.setattr(phases, "settle", lambda *_, **__: found)
     prepared = SimpleNamespace(train=data, validation=data)
     options = Options(target_precision=0.9)
-    assert phases.settled(options, prepared, module, branch, Console()) == found  # type: ignore[arg-type]
+    assert phases.settled(options, prepared, module, Fitted(branch=branch), Console()) == found  # type: ignore[arg-type]
     assert ("abstains from every text" in capsys.readouterr().out.replace("\n", " ")) == told

@@ -106,3 +106,16 @@ def test_a_decision_has_what_is_asked_for() -> None:
     assert decide(probabilities, torch.tensor([0, 1] * 50), familiarity=probabilities[:, 0]).min_familiarity > 0
     several = decide(probabilities, torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 50))
     assert len(several.thresholds) == 2
+
+
+def test_a_label_that_validation_lacks_has_its_threshold_from_other_texts() -> None:
+    """Of 20 validation texts none has the second label; of 200 others ten have it, with scores about 0.3."""
+    probabilities = torch.tensor([[0.9, 0.02], [0.4, 0.02]] * 10)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0]] * 10)
+    others = torch.tensor([[0.9, 0.05]] * 190 + [[0.4, 0.3]] * 10)
+    other_targets = torch.tensor([[1.0, 0.0]] * 190 + [[0.0, 1.0]] * 10)
+    alone = decide(probabilities, targets)
+    more = decide(probabilities, targets, more=(others, other_targets), target_precision=0.9)
+    assert not alone.given(torch.tensor([[0.1, 0.3]]))[0, 1], "the label with many texts stands in for it"
+    assert more.given(torch.tensor([[0.1, 0.3]])).tolist() == [[False, True]]
+    assert more.min_score == decide(probabilities, targets, target_precision=0.9).min_score, "validation texts alone"

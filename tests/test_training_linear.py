@@ -12,9 +12,9 @@ from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
 from tests.test_training_data import examples
 from training import linear
 from training.batches import Dataset
-from training.combine import branch_logits
 from training.data import Labels
-from training.linear import fit_branch, plan
+from training.interrupt import Interrupted, StopRequest
+from training.linear import branch_logits, fit_branch, plan, score_apart
 
 TOKENIZER = make_tokenizer()
 
@@ -144,3 +144,22 @@ def test_of_many_labels_one_or_two_may_have_texts(labels: list[str], monkeypatch
         assert torch.equal(logits.argmax(dim=1), rows.targets), "each by its own evidence"
     else:
         assert logits.isfinite().all()
+
+
+def test_each_fold_is_scored_by_a_branch_of_the_others() -> None:
+    of = config(multi_label=True)
+    rows = data([("cold",), ("hot",), ("warm",), ("cold",), ("hot", "warm"), ()], of)
+    found = score_apart(rows, of, folds=3, class_weights=None)
+    assert torch.equal(found.targets, rows.targets)
+    for number in range(3):
+        inside = torch.arange(6) % 3 == number
+        branch = fit(rows.where(~inside), of)
+        torch.testing.assert_close(found.logits[inside], branch_logits(branch, rows.where(inside)))
+    assert not torch.equal(found.logits, branch_logits(fit(rows, of), rows)), "none has seen the text"
+
+
+def test_folds_end_where_the_user_asks_to_stop() -> None:
+    stop = StopRequest()
+    stop.made = True
+    with pytest.raises(Interrupted):
+        score_apart(data(list(ROW_LABELS), config()), config(), folds=2, class_weights=None, check=stop.check)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 import numpy as np
@@ -46,6 +47,10 @@ class Dataset:
     def every(self, step: int) -> "Dataset":
         """Each text whose number is a multiple of step."""
         return Dataset(self.encoded[::step], self.targets[::step])
+
+    def where(self, chosen: Tensor) -> "Dataset":
+        """The texts that (N,) bool is true of."""
+        return Dataset(list(compress(self.encoded, chosen.tolist())), self.targets[chosen])
 
     @property
     def tokens(self) -> int:

@@ -14,15 +14,14 @@ from torch import Tensor
 from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.model import NgramBranch, TextClassifier
-from nlp_app.ngrams import join
 from nlp_app.quantize import FLOAT32, INT8, round_weights
 from nlp_app.scoring import familiarity, score, to_probabilities
 from training.batches import Dataset
 from training.calibration import MANY_TEXTS, Calibration, calibrate
 from training.decide import decide
+from training.linear import Labelled, branch_logits
 from training.validate import scores_of, tally_of
 
-TEXTS_AT_ONCE = 1024
 PARTS = ("convolution alone", "n-grams alone")
 
 
@@ -44,6 +43,7 @@ def settle(
     validation: Dataset,
     *,
     target_precision: float | None,
+    apart: Labelled | None = None,
     texts: int = MANY_TEXTS,
     weights: str = FLOAT32,
 ) -> Selected:
@@ -53,6 +53,7 @@ def settle(
         module: the convolution alone, in eval mode.
         branch: fitted to the same training texts; None where texts are read without n-grams.
         validation: texts that neither was fitted to.
+        apart: training texts, as branches see them that were not fitted to them; for the thresholds of several labels.
         target_precision: of what is answered, where the model shall abstain from the rest.
         texts: that both were fitted to.
         weights: as they will be stored.
@@ -63,25 +64,34 @@ def settle(
     calibration = calibrate(parts, validation.targets, texts=texts)
     whole = combine(module, branch, calibration, weights=weights)
     logits = score(whole, validation.encoded)
+    more = None if apart is None else (torch.sigmoid(calibrated(apart)), apart.targets)
     decision = decide(
         to_probabilities(logits, multi_label=module.config.multi_label),
         validation.targets,
         target_precision=target_precision,
         familiarity=None if branch is None else familiarity(whole, validation.encoded),
+        more=more,
     )
     return Selected(
         module=whole,
         calibration=calibration,
         decision=decision,
         scores=scores_of(logits, validation.targets, whole.config, decision=decision),
-        alone=_alone(module.config, parts, validation.targets),
+        alone=_alone(module.config, parts, validation.targets, more),
     )
 
 
-def _alone(config: ModelConfig, parts: Sequence[Tensor], targets: Tensor) -> dict[str, dict[str, float]]:
-    """The parts' scores, each calibrated by itself; (N, C) each."""
+def calibrated(seen: Labelled) -> Tensor:
+    """The logits, scaled so that their probabilities are likeliest."""
+    return calibrate([seen.logits], seen.targets)([seen.logits])
+
+
+def _alone(
+    config: ModelConfig, parts: Sequence[Tensor], targets: Tensor, more: tuple[Tensor, Tensor] | None
+) -> dict[str, dict[str, float]]:
+    """The parts' scores, each calibrated by itself, with thresholds of its own; (N, C) each."""
     probabilities = {
-        name: to_probabilities(calibrate([part], targets)([part]), multi_label=config.multi_label)
+        name: to_probabilities(calibrated(Labelled(part, targets)), multi_label=config.multi_label)
         for name, part in zip(PARTS, parts, strict=False)
     }
     if not config.multi_label:
@@ -89,17 +99,9 @@ def _alone(config: ModelConfig, parts: Sequence[Tensor], targets: Tensor) -> dic
         probabilities["most frequent label"] = F.one_hot(most, config.num_classes).expand(len(targets), -1)
     found = {}
     for name, one in probabilities.items():
-        tally = tally_of(config, one, targets, decide(one, targets))
+        tally = tally_of(config, one, targets, decide(one, targets, more=more))
         found[name] = {"accuracy": tally.accuracy, "macro_f1": tally.macro_f1, "micro_f1": tally.micro_f1}
     return found
-
-
-def branch_logits(branch: NgramBranch, data: Dataset) -> Tensor:
-    """(N, C): what the branch alone says of texts."""
-    starts = range(0, len(data), TEXTS_AT_ONCE)
-    chunks = [join([text.ngrams for text in data.encoded[start : start + TEXTS_AT_ONCE]]) for start in starts]
-    with torch.inference_mode():
-        return torch.cat([branch(chunk) for chunk in chunks])
 
 
 def combine(

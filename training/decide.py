@@ -13,7 +13,7 @@ MOST_FLAGGED, RISK = 0.05, 0.1
 """Of texts of the kind that was trained on, the share that is called out of scope, and how likely it may be more."""
 LEAST_TEXTS = 45
 """For any threshold to keep both."""
-PSEUDO_TEXTS = 5.0
+PSEUDO_TEXTS = 2.0
 """All labels together count in each label's threshold like so many texts of its own: a label may have one, or none."""
 LEAST_ANSWERED = 10
 """A precision of fewer answers than these is chance."""
@@ -27,6 +27,7 @@ def decide(
     *,
     target_precision: float | None = None,
     familiarity: Tensor | None = None,
+    more: tuple[Tensor, Tensor] | None = None,
 ) -> Decision:
     """Find what is said at which score.
 
@@ -35,8 +36,11 @@ def decide(
         targets: (N,) int64, or (N, C) of 0 and 1.
         target_precision: of what is answered; None: everything is.
         familiarity: (N,) of the same texts; None: no text is out of scope.
+        more: (M, C) probabilities and targets of other texts, by which thresholds of several labels are found too.
     """
-    thresholds = best_thresholds(probabilities, targets) if targets.ndim == 2 else ()
+    first = (probabilities, targets)
+    all_texts = first if more is None else tuple(map(torch.cat, zip(first, more, strict=True)))
+    thresholds = best_thresholds(*all_texts) if targets.ndim == 2 else ()
     min_score = 0.0 if target_precision is None else score_for(target_precision, *top(probabilities, targets))
     least = 0.0 if familiarity is None else least_familiar(familiarity)
     return Decision(thresholds=thresholds, min_score=min_score, min_familiarity=least)

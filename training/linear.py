@@ -6,7 +6,9 @@ between their weight and none, as they advise). Figures for every choice here ar
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -14,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
+from torch import Tensor
 
 from nlp_app.config import ModelConfig
 from nlp_app.model import NgramBranch
@@ -31,10 +34,29 @@ WEIGHT_BYTES = 32_000_000
 MOST_ROWS = 1 << 20
 FEW_CLASSES = 16
 """With more, the ratios are of too few texts a class to be worth it."""
+TEXTS_AT_ONCE = 1024
 SHIFT = 0.5
 SMOOTHING = 1.0
 TOLERANCE = 0.1
 """Of liblinear, its own default; a thousandth of it changed no score."""
+
+
+class Labelled(NamedTuple):
+    """Logits of texts that whatever gave them was not fitted to, and what is true of the texts."""
+
+    logits: Tensor
+    """(N, C)."""
+    targets: Tensor
+    """(N,) int64, or (N, C) of 0 and 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What the training part gave."""
+
+    branch: NgramBranch
+    apart: Labelled | None = None
+    """Of score_apart, where thresholds are found by it."""
 
 
 def plan(texts: Sequence[str], kind: str) -> tuple[int, tuple[int, ...]]:
@@ -46,7 +68,7 @@ def plan(texts: Sequence[str], kind: str) -> tuple[int, tuple[int, ...]]:
     return MANY_SLOTS if large else FEW_SLOTS, CHAR_ORDERS if with_characters else ()
 
 
-def fit_branch(data: Dataset, config: ModelConfig, *, class_weights: torch.Tensor | None) -> NgramBranch:
+def fit_branch(data: Dataset, config: ModelConfig, *, class_weights: Tensor | None) -> NgramBranch:
     """Fit a branch to encoded texts; the same data gives the same weights.
 
     Args:
@@ -75,6 +97,40 @@ def fit_branch(data: Dataset, config: ModelConfig, *, class_weights: torch.Tenso
     return branch.requires_grad_(False)
 
 
+def score_apart(
+    data: Dataset,
+    config: ModelConfig,
+    *,
+    folds: int,
+    class_weights: Tensor | None,
+    check: Callable[[], None] = lambda: None,
+) -> Labelled:
+    """What a branch says of each text that was fitted to the other folds alone.
+
+    Args:
+        data: N texts encoded with config.
+        config: says how many slots there are.
+        folds: text n is in fold n % folds, for files are often sorted.
+        class_weights: as of fit_branch.
+        check: called before each fold; what it raises ends the work.
+    """
+    fold = torch.arange(len(data)) % folds
+    scores = torch.empty(len(data), config.num_classes)
+    for number in range(folds):
+        check()
+        branch = fit_branch(data.where(fold != number), config, class_weights=class_weights)
+        scores[fold == number] = branch_logits(branch, data.where(fold == number))
+    return Labelled(scores, data.targets)
+
+
+def branch_logits(branch: NgramBranch, data: Dataset) -> Tensor:
+    """(N, C): what the branch alone says of texts."""
+    starts = range(0, len(data), TEXTS_AT_ONCE)
+    chunks = [join([text.ngrams for text in data.encoded[start : start + TEXTS_AT_ONCE]]) for start in starts]
+    with torch.inference_mode():
+        return torch.cat([branch(chunk) for chunk in chunks])
+
+
 def _kept_slots(frequency: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Every word or pair seen, and of characters and shapes what two texts have: the most frequent, up to the limit."""
     least = np.ones(len(frequency), dtype=np.int64)
@@ -87,7 +143,7 @@ def _kept_slots(frequency: NDArray[np.int64], classes: int) -> NDArray[np.int64]
 
 
 def _fit(
-    features: scipy.sparse.csr_matrix, targets: NDArray[np.generic], classes: int, class_weights: torch.Tensor | None
+    features: scipy.sparse.csr_matrix, targets: NDArray[np.generic], classes: int, class_weights: Tensor | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights (C, R) and biases (C,); of two classes of which a text has one, each has half of the decision."""
     weight = np.zeros((classes, features.shape[1]), dtype=np.float32)

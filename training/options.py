@@ -93,6 +93,13 @@ class Options:
         choices=NGRAMS,
     )  # fmt: skip
     ngram_every: int = option(1, "of so many texts one is read by the linear branch", low=1, high=1_000_000)
+    threshold_folds: int = option(
+        3,
+        "of the training texts, for the thresholds of several labels: of each fold, n-grams of the others tell the "
+        "labels; 0: by the validation texts alone",
+        low=0,
+        high=20,
+    )
     embedding_dim: int | None = option(None, "width of a token's vector", low=1, high=8192)
     num_filters: int = option(64, "filters a kernel size", low=1, high=8192)
     kernel_sizes: tuple[int, ...] = option(
@@ -169,6 +176,8 @@ class Options:
         self._check_parts()
         self._check_stopping()
         self._check_teacher()
+        if self.threshold_folds == 1:
+            raise ConfigError("--threshold-folds 1 leaves no other fold to learn from: give 0, or 2 or more")
         self.loss_of(None)
 
     def recipe(

@@ -8,26 +8,21 @@ from rich.console import Console
 
 from nlp_app.decision import UNREACHABLE
 from nlp_app.errors import ConfigError
-from nlp_app.model import NgramBranch, TextClassifier
+from nlp_app.model import TextClassifier
 from training import distil
 from training.assemble import new_learner
-from training.batches import Dataset
+from training.branches import FOLDS, NGRAMS, TENTH, fit_in_time, linear_branch
 from training.budget import Budget, Deadline
 from training.combine import Selected, combine, settle
 from training.console import warn
 from training.fit import DISTILLATION, INTERRUPTED, REFIT, SELECTION, OutOfTime, Run, refit, select
 from training.interrupt import Interrupted
 from training.learner import Diverged
-from training.linear import fit_branch
+from training.linear import Fitted
 from training.options import Options
 from training.prepare import Prepared
 from training.state import RunState
 from training.validate import validate
-
-NGRAMS, TENTH, BRANCH_SHARE = "ngrams", 10, 0.7
-"""The branch may take so much of the time that is left: with few texts it is the better part of the model."""
-FEW_TEXTS = 100
-"""In a tenth: with fewer the whole takes no time."""
 
 
 def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifier, Selected]:
@@ -38,22 +33,22 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
     Returns:
         The module, in eval mode on the CPU, and the selection, which has not seen the validation texts.
     """
-    branch = branch_in_time(options, prepared, run)
+    fitted = fit_in_time(options, prepared, run)
     if run.state.phase == REFIT:
-        selected = settled(options, prepared, best_module(prepared, run), branch, run.console)
+        selected = settled(options, prepared, best_module(prepared, run), fitted, run.console)
         return trained_on_all(options, prepared, run, selected)
-    selected = selection(options, prepared, run, branch)
+    selected = selection(options, prepared, run, fitted)
     wanted = options.wants_refit(prepared.train.tokens) and not run.state.diverged
     return trained_on_all(options, prepared, run, selected) if wanted else unchanged(selected)
 
 
-def selection(options: Options, prepared: Prepared, run: Run, branch: NgramBranch | None) -> Selected:
+def selection(options: Options, prepared: Prepared, run: Run, fitted: Fitted | None) -> Selected:
     """Find the number of steps; the model with the best of them."""
     learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
     stopping = options.stopping(learner.recipe.patience)
 
     def so_far() -> Selected:  # by the measure of the end, but without its warnings
-        return settled(options, prepared, best_module(prepared, run), branch, Console(quiet=True))
+        return settled(options, prepared, best_module(prepared, run), fitted, Console(quiet=True))
 
     try:
         if run.state.phase == SELECTION:
@@ -76,13 +71,13 @@ def selection(options: Options, prepared: Prepared, run: Run, branch: NgramBranc
             name = distil.PLAIN
         run.state.stopped_because = INTERRUPTED
         if run.state.best:
-            return settled(options, prepared, best_module(prepared, run, name), branch, run.console)
+            return settled(options, prepared, best_module(prepared, run, name), fitted, run.console)
         scores = validate(learner.averaged, prepared.validation)  # before the first evaluation was due
         if math.isnan(scores["loss"]):
             raise ConfigError("interrupted, and the loss was not a number so far: lower --learning-rate") from None
         run.state.scores.append({**scores, "train_loss": math.nan, "step": learner.step, "epoch": learner.epoch})
-        return settled(options, prepared, learner.averaged.cpu(), branch, run.console)
-    return settled(options, prepared, best_module(prepared, run), branch, run.console)
+        return settled(options, prepared, learner.averaged.cpu(), fitted, run.console)
+    return settled(options, prepared, best_module(prepared, run), fitted, run.console)
 
 
 def trained_on_all(
@@ -103,7 +98,8 @@ def trained_on_all(
         refit(run, learner, distil.taught(run, rows, distil.TRAIN, distil.VALIDATION) if taught else rows)
         if math.isnan(validate(learner.averaged, prepared.validation)["loss"]):
             raise Diverged("the loss was not a number when all rows were trained on: lower --learning-rate")
-        branch = linear_branch(prepared, rows.every(as_done(options, run.state).ngram_every))
+        read = rows.every(as_done(options, run.state).ngram_every)
+        branch = linear_branch(prepared, read) if prepared.config.ngram_slots else None
         return combine(learner.averaged.cpu(), branch, selected.calibration, weights=options.quantize), selected
     except Diverged as error:
         warn(run.console, f"{error}; the model is that of the selection, which left the validation rows out")
@@ -126,35 +122,20 @@ def deadline_of(options: Options, prepared: Prepared, budget: Budget) -> Deadlin
     )
 
 
-def branch_in_time(options: Options, prepared: Prepared, run: Run) -> NgramBranch | None:
-    """The branch, fitted to the training part; where that takes too long, to a tenth of it, which tells how long."""
-    run.state.cut_short = [name for name in run.state.cut_short if name != NGRAMS]  # of the sitting before
-    tenth = prepared.train.every(TENTH)
-    asked = run.budget.limited and prepared.config.ngram_slots and options.ngram_every == 1
-    if asked and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
-        with run.budget.timed(NGRAMS):
-            branch = linear_branch(prepared, tenth)
-        if TENTH * run.budget.took[NGRAMS] > BRANCH_SHARE * run.budget.left():
-            warn(run.console, f"{run.budget.seconds:g} s leave time for the n-grams of every {TENTH}th text only")
-            run.state.cut_short.append(NGRAMS)
-            return branch
-    with run.budget.timed(NGRAMS):
-        return linear_branch(prepared, prepared.train.every(options.ngram_every))
-
-
 def unchanged(selected: Selected) -> tuple[TextClassifier, Selected]:
     """The selection as the result."""
     return selected.module, selected
 
 
 def settled(
-    options: Options, prepared: Prepared, module: TextClassifier, branch: NgramBranch | None, console: Console
+    options: Options, prepared: Prepared, module: TextClassifier, fitted: Fitted | None, console: Console
 ) -> Selected:
     """The model of a convolution and a branch that were trained on the training part."""
     selected = settle(
         module,
-        branch,
+        None if fitted is None else fitted.branch,
         prepared.validation,
+        apart=None if fitted is None else fitted.apart,
         target_precision=options.target_precision,
         texts=len(prepared.train),
         weights=options.quantize,
@@ -166,13 +147,6 @@ def settled(
             "validation texts, so the model abstains from every text: give a lower one, or more texts",
         )
     return selected
-
-
-def linear_branch(prepared: Prepared, rows: Dataset) -> NgramBranch | None:
-    """The branch over n-grams, fitted to rows; None where the config reads none."""
-    if not prepared.config.ngram_slots:
-        return None
-    return fit_branch(rows, prepared.config, class_weights=prepared.class_weights)
 
 
 def best_module(prepared: Prepared, run: Run, name: str = "best") -> TextClassifier:
@@ -191,4 +165,6 @@ def as_done(options: Options, state: RunState) -> Options:
         done["refit"] = "never"
     if NGRAMS in state.cut_short:
         done["ngram_every"] = TENTH
+    if FOLDS in state.cut_short:
+        done["threshold_folds"] = 0
     return replace(options, **done)

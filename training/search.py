@@ -66,7 +66,7 @@ class Search:
             log: written after each trial.
         """
         self._options, self._most, self._budget, self._console, self._stop = options, most, budget, console, stop
-        self._space, self._stock, self._log = searched(options, given), Stock(options), log
+        self._space, self._stock, self._log = searched(options, given), Stock(options, stop.check), log
         self._reserve, self._fruitless = SAVING_S, 0
         sampler = optuna.samplers.TPESampler(seed=options.seed, n_startup_trials=NEAR)
         pruner = optuna.pruners.PercentilePruner(PRUNED_BELOW, n_startup_trials=3, n_warmup_steps=2)
@@ -132,7 +132,7 @@ class Search:
     def _attempt(self, trial: Trial, options: Options) -> Found:
         prepared = self._stock.prepared(options)
         run = self._new_run(trial, self._budget.without(self._reserve), Console(quiet=True))
-        selected = selection(replace(options, refit="never"), prepared, run, self._stock.branch(options))
+        selected = selection(replace(options, refit="never"), prepared, run, self._stock.fitted(options))
         return Found(options=as_done(options, run.state), prepared=prepared, run=run, selected=selected)
 
     def _new_run(self, trial: Trial, budget: Budget, console: Console) -> Run:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from nlp_app.errors import OutputError
 from nlp_app.folder import write_file, writing
-from nlp_app.model import NgramBranch
 from nlp_app.scoring import score, to_probabilities
+from training.branches import fit_linear
 from training.combine import Selected
 from training.fit import INTERRUPTED, Run, evaluation
+from training.linear import Fitted
 from training.losses import class_weights
 from training.options import Options, plain
-from training.phases import linear_branch
 from training.prepare import Prepared, prepare
 from training.report import validation_answers
 from training.space import differences, options_line
@@ -56,8 +56,8 @@ class MemoryStore(StateStore):
 class Stock:
     """Data and branches, made once for the trials that share them; two of each, for they take memory."""
 
-    def __init__(self, base: Options) -> None:
-        self._base = base
+    def __init__(self, base: Options, check: Callable[[], None]) -> None:
+        self._base, self._check = base, check
         self._read = lru_cache(maxsize=2)(lambda options: prepare(options, Console(quiet=True)))
         self._fitted = lru_cache(maxsize=2)(self._fit)
 
@@ -69,14 +69,13 @@ class Stock:
         weights = class_weights(options.class_weights, config.labels, data.train.targets)
         return replace(data, config=config, class_weights=weights)
 
-    def branch(self, options: Options) -> NgramBranch | None:
+    def fitted(self, options: Options) -> Fitted | None:
         """The branch over n-grams of the training part."""
         shared = {name: getattr(options, name) for name in ("tokenizer", "ngrams", "class_weights")}
         return self._fitted(replace(self._base, **shared))
 
-    def _fit(self, options: Options) -> NgramBranch | None:
-        prepared = self.prepared(options)
-        return linear_branch(prepared, prepared.train.every(options.ngram_every))
+    def _fit(self, options: Options) -> Fitted | None:
+        return fit_linear(options, self.prepared(options), self._check)
 
 
 @dataclass(frozen=True, kw_only=True)
