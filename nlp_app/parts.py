@@ -131,7 +131,7 @@ def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, tensor in sorted(state.items()):
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path} has {name} with values that are infinite or no numbers; {REMEDY}")
-    for name in OF_NGRAMS & state.keys():
+    for name in sorted(OF_NGRAMS & state.keys()):
         if state[name][0].any():
             raise CheckpointError(f"{path} has {name} with a first row, that of unseen n-grams, other than 0; {REMEDY}")
 

@@ -57,7 +57,7 @@ def familiarity(module: TextClassifier | FoldedClassifier, encoded: Sequence[Enc
     for start in range(0, len(encoded), TEXTS_AT_ONCE):
         slots = [text.ngrams.slots for text in encoded[start : start + TEXTS_AT_ONCE]]
         lengths = np.array(list(map(len, slots)))  # none is 0: a blank text has its two ends side by side
-        sums = np.add.reduceat(known[np.concatenate(slots)] > 0, lengths.cumsum() - lengths, dtype=np.float32)
+        sums = np.add.reduceat(known.take(np.concatenate(slots)) > 0, lengths.cumsum() - lengths, dtype=np.float32)
         found[start : start + TEXTS_AT_ONCE] = sums / lengths
     return torch.from_numpy(found)
 

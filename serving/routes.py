@@ -123,7 +123,7 @@ def _check_count(values: Any, limits: Settings) -> None:
 
 def _check_explained(body: PredictRequest, limits: Settings) -> None:
     """An explanation takes as long as many predictions, and nobody else is answered meanwhile."""
-    if body.explain and len(body.inputs) > limits.max_explained and not isinstance(body.inputs, str):
+    if body.explain and isinstance(body.inputs, list) and len(body.inputs) > limits.max_explained:
         raise Refused(
             422,
             f"inputs: there are {len(body.inputs)} texts, but a request with explain may hold {limits.max_explained}: "
