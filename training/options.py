@@ -11,6 +11,7 @@ from nlp_app.errors import ConfigError
 from nlp_app.quantize import FLOAT32
 from nlp_app.quantize import KINDS as WEIGHTS
 from nlp_app.tokenizer import KINDS
+from training.cooccurrence import COOCCURRENCE, STARTS
 from training.early_stopping import MEASURES, RULES, EarlyStopping, Margin
 from training.flags import add, check, option
 from training.linear import KINDS as NGRAMS
@@ -65,6 +66,11 @@ class Options:
     )
     vectors: str | None = option(
         None, "of words, to start with: a text file, a name of torchtext's, or a static embedding model", free=True
+    )
+    embedding_start: str = option(
+        COOCCURRENCE,
+        "of words without --vectors: what stands near them in the training texts, or chance",
+        choices=STARTS,
     )
     unlabelled: Path | None = option(None, "texts without labels, which are learnt from first", free=True)
     output: Path = option(Path("checkpoint"), "folder for the checkpoint", free=True)

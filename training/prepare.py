@@ -95,7 +95,7 @@ def prepare(options: Options, console: Console) -> Prepared:
     return Prepared(
         train=parts[0], validation=parts[1], tokenizer=tokenizer, config=config, class_weights=weights,
         examples=(train, validation), digest=_digest(train, validation), warnings=warnings,
-        start=make_start(options, config, tokenizer, vectors, unlabelled, console),
+        start=make_start(options, config, tokenizer, parts[0].encoded, vectors, unlabelled, console),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
-"""What a module starts with in place of chance alone: vectors of words, and what unlabelled texts taught."""
+"""What a module starts with in place of chance alone: vectors of words, and what texts without labels taught."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,10 +9,12 @@ from rich.console import Console
 from torch import Tensor
 
 from nlp_app.config import ModelConfig
+from nlp_app.encoding import Encoded
 from nlp_app.errors import ConfigError
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import Tokenizer
 from training.console import warn
+from training.cooccurrence import COOCCURRENCE, word_vectors
 from training.options import Options
 from training.pretrain import Unlabelled, pretrain
 from training.vectors import FEW, WordVectors
@@ -55,14 +58,32 @@ def make_start(
     options: Options,
     config: ModelConfig,
     tokenizer: Tokenizer,
+    texts: Sequence[Encoded],
     vectors: WordVectors | None,
     unlabelled: Unlabelled | None,
     console: Console,
 ) -> Start:
-    """Put the vectors into the embedding, then learn from the unlabelled texts, where there are any of either."""
+    """Put vectors into the embedding, the user's or those of the words' neighbours; then learn from unlabelled texts.
+
+    Args:
+        options: of the run.
+        config: of the module.
+        tokenizer: of the vocabulary.
+        texts: the training part.
+        vectors: the user's, if any.
+        unlabelled: texts, if any.
+        console: told of what was found.
+    """
     start = Start()
     torch.manual_seed(options.seed)
     module = TextClassifier(config=config)
+    if vectors is None and options.embedding_start == COOCCURRENCE:
+        more = [] if unlabelled is None else tokenizer.encode(unlabelled.texts, max_length=config.max_length)
+        ids = [text.input_ids for text in texts] + [text.input_ids for text in more]
+        found, has = word_vectors(ids, vocab_size=config.vocab_size, dim=config.embedding_dim, seed=options.seed)
+        with torch.no_grad():
+            module.embedding.weight[has] = found[has]
+        start.tensors["embedding.weight"] = module.embedding.weight.detach()
     if vectors is not None:
         tell(vectors, options, console)
         with torch.no_grad():
