@@ -42,6 +42,7 @@ def test_a_hostile_text_is_as_quick_as_another(monkeypatch: pytest.MonkeyPatch) 
         return normalized(form, text)
 
     text = "a" + "\u0f73\u0f75\u0f81" * 21_000 + "b"
-    monkeypatch.setattr(unicodedata, "normalize", normalize)
-    nfkc(text)
+    with monkeypatch.context() as patch:  # pytest itself normalises what it prints
+        patch.setattr(unicodedata, "normalize", normalize)
+        nfkc(text)
     assert lengths["NFKC"] == MOST_MARKS + 2
