@@ -5,10 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nlp_app.model import EMBEDDING_STD
 from tests.test_training_pretrain import prepared_for
 from training import cooccurrence, start
-from training.cooccurrence import word_vectors
+from training.cooccurrence import SIZE, word_vectors
 
 COLD, HOT, SNOW, ICE, SUN, FIRE = range(2, 8)
 TEXTS = [[COLD, SNOW], [COLD, ICE], [HOT, SUN], [HOT, FIRE]] * 5
@@ -25,7 +24,7 @@ def test_words_with_the_same_neighbours_have_the_same_direction() -> None:
     assert likeness[SNOW, ICE] > 0.99
     assert likeness[SUN, FIRE] > 0.99
     assert likeness[SNOW, SUN].abs() < 0.01
-    assert found.square().mean(dim=1)[has].sqrt().tolist() == pytest.approx([EMBEDDING_STD] * 6)
+    assert found.square().mean(dim=1)[has].sqrt().tolist() == pytest.approx([SIZE] * 6)
     assert found[~has].count_nonzero() == 0
 
 
@@ -34,9 +33,10 @@ def test_counts_fall_with_the_distance_and_end_with_the_text() -> None:
     assert counts[2, 3] == counts[3, 2] == counts[3, 4] == 1
     assert counts[2, 4] == counts[4, 2] == 0.5
     assert counts[2, 5] == counts[5, 2] == pytest.approx(1 + 1 / 3)
-    assert counts[5, 5] == 2 * 0.5, "UNK stands between them and is no neighbour"
+    assert counts[5, 5] == 2 * 0.5
+    assert counts[5, 1] == counts[1, 5] == 2, "words that are not known tell something too"
     assert counts[4, 5] == 0, "of the next text"
-    assert counts[[0, 1]].sum() == counts[:, [0, 1]].sum() == 0
+    assert counts[0].sum() == counts[:, 0].sum() == 0
 
 
 def test_the_information_is_that_of_the_formula() -> None:
@@ -84,5 +84,5 @@ def test_unlabelled_texts_are_counted_too(train_csv: Path, tmp_path: Path, monke
     monkeypatch.setattr(start, "pretrain", lambda module, *_: seen.append(module.embedding.weight.clone()))
     prepared = prepared_for(train_csv, unlabelled=tmp_path / "more.txt")
     ((snow,), (storm,)) = (tokens.input_ids for tokens in prepared.tokenizer.encode(["snow", "storm"], max_length=1))
-    assert seen[0][storm].square().mean().sqrt().item() == pytest.approx(EMBEDDING_STD, rel=1e-4), "not by chance"
+    assert seen[0][storm].square().mean().sqrt().item() == pytest.approx(SIZE, rel=1e-4), "not by chance"
     assert F.cosine_similarity(seen[0][storm], seen[0][snow], dim=0) < 0.9, "neighbours, not alike"

@@ -64,7 +64,10 @@ def test_rows_are_the_vectors_times_one_scale(train_csv: Path, tmp_path: Path, k
         if kind == "txt.gz":
             source = tmp_path / "v.txt.gz"
             source.write_bytes(gzip.compress((tmp_path / "v.txt").read_bytes()))
-    prepared, plain = prepared_for(train_csv, vectors=str(source)), prepared_for(train_csv, embedding_dim=3, embedding_start="chance")
+    prepared, plain = (
+        prepared_for(train_csv, vectors=str(source)),
+        prepared_for(train_csv, embedding_dim=3, embedding_start="chance"),
+    )
     assert prepared.config.embedding_dim == 3
     known = {"snow": "snow", "ice": "ice", "fire": "fire", "sun": "Sun"}
     given = torch.tensor([WORDS[name] for name in known.values()])

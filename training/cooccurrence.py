@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
-from nlp_app.model import EMBEDDING_STD
 from nlp_app.tokenizer import PAD_ID, SPECIAL_TOKENS
 
 STARTS = COOCCURRENCE, CHANCE = "cooccurrence", "chance"
@@ -25,11 +24,13 @@ TOKENS = 1_000_000
 CONTEXTS = 4096
 """The first tokens of the vocabulary, which are frequent; each has a vector, but only these are looked for near it."""
 SMOOTHING = 0.75
+SIZE = 0.2
+"""The root mean square of a vector's numbers: twice that of a start by chance."""
 FIRST = len(SPECIAL_TOKENS)
 
 
 def word_vectors(texts: Sequence[ArrayLike], *, vocab_size: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Vectors of the words of texts, each as long as one by chance.
+    """Vectors of the words of texts, all of the same length.
 
     Args:
         texts: ids of tokens, the special ones first, then the frequent ones.
@@ -50,7 +51,7 @@ def word_vectors(texts: Sequence[ArrayLike], *, vocab_size: int, dim: int, seed:
     length = np.sqrt(np.square(vectors).mean(axis=1, keepdims=True))
     has = length[:, 0] > 1e-6
     has[:FIRST] = False
-    vectors[has] *= EMBEDDING_STD / length[has]
+    vectors[has] *= SIZE / length[has]
     vectors[~has] = 0
     return torch.from_numpy(vectors), torch.from_numpy(has)
 
@@ -65,7 +66,7 @@ def _counts(texts: Sequence[ArrayLike], vocab_size: int) -> scipy.sparse.csr_mat
     counts = scipy.sparse.csr_matrix(shape)
     for distance in range(1, WINDOW + 1):
         for word, context in ((row[:-distance], row[distance:]), (row[distance:], row[:-distance])):
-            counted = (word >= FIRST) & (context >= FIRST) & (context < shape[1])
+            counted = (word != PAD_ID) & (context != PAD_ID) & (context < shape[1])
             ones = np.full(int(counted.sum()), 1 / distance)
             counts += scipy.sparse.coo_matrix((ones, (word[counted], context[counted])), shape).tocsr()
     return counts
