@@ -15,13 +15,14 @@ from nlp_app.errors import ConfigError
 from tests.conftest import ROW_LABELS, TEXTS, Refused, write_csv
 from training import fit, phases, run, search, tune
 from training.budget import Budget
+from training.cooccurrence import SIZE
 from training.fit import Run
 from training.interrupt import StopRequest
 from training.options import Options
 from training.prepare import prepare
 from training.space import ORDERED, UNORDERED, command_line, defaults, neighbours, searched
 from training.state import RunState, StateStore
-from training.trials import Found, MemoryStore, gain, two_digits
+from training.trials import Found, MemoryStore, Stock, gain, two_digits
 
 FIXED = "--embedding-dim 8 --num-filters 4 --epochs 2 --batch-size 8 --validation-share 0.2 --seed 3"
 
@@ -76,6 +77,15 @@ def test_the_best_score_wins(found: Path) -> None:
     assert best["number"] > 0
     trained = load_checkpoint(found).trained["options"]
     assert all(trained[name] == value for name, value in best["options"].items())
+
+
+def test_a_trial_with_wider_vectors_starts_with_wider_ones(data: Path) -> None:
+    base = Options(train=data, embedding_dim=8)
+    stock = Stock(base, lambda: None)
+    for dim in (8, 16):
+        weight = stock.prepared(replace(base, embedding_dim=dim)).new_module(0).embedding.weight
+        assert weight.shape[1] == dim
+        assert weight[2:].square().mean(dim=1).sqrt().tolist() == pytest.approx([SIZE] * len(weight[2:]))
 
 
 def test_each_option_that_was_given_stays(found: Path) -> None:

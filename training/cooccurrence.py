@@ -66,7 +66,7 @@ def _counts(texts: Sequence[ArrayLike], vocab_size: int) -> scipy.sparse.csr_mat
     counts = scipy.sparse.csr_matrix(shape)
     for distance in range(1, WINDOW + 1):
         for word, context in ((row[:-distance], row[distance:]), (row[distance:], row[:-distance])):
-            counted = (word != PAD_ID) & (context != PAD_ID) & (context < shape[1])
+            counted = (word >= FIRST) & (context >= FIRST) & (context < shape[1])
             ones = np.full(int(counted.sum()), 1 / distance)
             counts += scipy.sparse.coo_matrix((ones, (word[counted], context[counted])), shape).tocsr()
     return counts

@@ -22,12 +22,14 @@ from training.vectors import FEW, WordVectors
 USUAL_DIM = ModelConfig.embedding_dim
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Start:
-    """The part of a module's state that training begins with."""
+    """The part of a module's state that training begins with; the rest is drawn."""
 
+    vectors: tuple[Tensor, Tensor] | None = None
+    """(V, E) rows of the embedding, and (V,) which of them: the others are drawn."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """By their names in the module's state_dict; the rest is drawn."""
+    """Whole ones by their names in the module's state_dict, which come after the vectors."""
     digests: dict[str, str | None] = field(default_factory=lambda: {"vectors": None, "unlabelled": None})
     """Of what it was made of; a resumed run must have the same."""
     told: dict[str, Any] = field(default_factory=lambda: {"vectors": None, "unlabelled": None})
@@ -35,6 +37,10 @@ class Start:
 
     def put_into(self, module: TextClassifier) -> TextClassifier:
         """The module, begun."""
+        if self.vectors is not None:
+            rows, chosen = self.vectors
+            with torch.no_grad():
+                module.embedding.weight[chosen] = rows[chosen]
         module.load_state_dict({**module.state_dict(), **self.tensors})
         return module
 
@@ -75,22 +81,17 @@ def make_start(
         console: told of what was found.
     """
     start = Start()
-    torch.manual_seed(options.seed)
-    module = TextClassifier(config=config)
-    if vectors is None and options.embedding_start == COOCCURRENCE:
-        more = [] if unlabelled is None else tokenizer.encode(unlabelled.texts, max_length=config.max_length)
-        ids = [text.input_ids for text in texts] + [text.input_ids for text in more]
-        found, has = word_vectors(ids, vocab_size=config.vocab_size, dim=config.embedding_dim, seed=options.seed)
-        with torch.no_grad():
-            module.embedding.weight[has] = found[has]
-        start.tensors["embedding.weight"] = module.embedding.weight.detach()
     if vectors is not None:
         tell(vectors, options, console)
-        with torch.no_grad():
-            module.embedding.weight[vectors.has] = vectors.rows[vectors.has]
-        start.tensors["embedding.weight"] = module.embedding.weight.detach()
+        start.vectors = vectors.rows, vectors.has
         start.digests["vectors"], start.told["vectors"] = vectors.digest, {"dim": vectors.dim, "share": vectors.share}
+    elif options.embedding_start == COOCCURRENCE:
+        more = [] if unlabelled is None else tokenizer.encode(unlabelled.texts, max_length=config.max_length)
+        ids = [text.input_ids for text in texts] + [text.input_ids for text in more]
+        start.vectors = word_vectors(ids, vocab_size=config.vocab_size, dim=config.embedding_dim, seed=options.seed)
     if unlabelled is not None:
+        torch.manual_seed(options.seed)
+        module = start.put_into(TextClassifier(config=config))
         start.told["unlabelled"] = pretrain(module, unlabelled, tokenizer, options, console)
         start.digests["unlabelled"] = unlabelled.digest
         state = module.state_dict()

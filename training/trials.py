@@ -31,6 +31,8 @@ from training.writable import check_file
 RESAMPLINGS = 300
 SIZES = ("embedding_dim", "num_filters", "kernel_sizes", "dropout")
 """Of the searched options those that stand in the module's config."""
+READ = ("tokenizer", "ngrams", "embedding_dim")
+"""And those by which the data are read, and the embedding's start is made."""
 
 
 class MemoryStore(StateStore):
@@ -63,7 +65,7 @@ class Stock:
 
     def prepared(self, options: Options) -> Prepared:
         """What training reads."""
-        data = self._read(replace(self._base, tokenizer=options.tokenizer, ngrams=options.ngrams))
+        data = self._read(replace(self._base, **{name: getattr(options, name) for name in READ}))
         sizes: dict[str, Any] = {name: getattr(options, name) for name in SIZES}
         config = replace(data.config, **{name: size for name, size in sizes.items() if size is not None})
         weights = class_weights(options.class_weights, config.labels, data.train.targets)
