@@ -94,8 +94,9 @@ def read_weights(folder: Path, data: bytes) -> str:
     """How the weights are stored."""
     kind = parse(folder / CONFIG, data).get("weights", FLOAT32)  # version 0.1 had none
     if kind not in (*KINDS, PACKED):
+        read = ", ".join((*KINDS, PACKED))
         raise CheckpointError(
-            f"{folder / CONFIG} says that the weights are {kind!r}, but this program reads {' and '.join(KINDS)}: "
+            f"{folder / CONFIG} says that the weights are {kind!r}, but this program reads {read}: "
             f"update the program, or {REMEDY}"
         )
     return str(kind)

@@ -149,10 +149,12 @@ def test_of_many_labels_one_or_two_may_have_texts(labels: list[str], monkeypatch
 def test_each_fold_is_scored_by_a_branch_of_the_others() -> None:
     of = config(multi_label=True)
     rows = data([("cold",), ("hot",), ("warm",), ("cold",), ("hot", "warm"), ()], of)
-    found = score_apart(rows, of, folds=3, class_weights=None)
+    found = score_apart(rows, of, folds=3, seed=1, class_weights=None)
     assert torch.equal(found.targets, rows.targets)
+    fold = torch.from_numpy(np.random.default_rng(1).permutation(6) % 3)
+    assert fold.bincount().tolist() == [2, 2, 2]
     for number in range(3):
-        inside = torch.arange(6) % 3 == number
+        inside = fold == number
         branch = fit(rows.where(~inside), of)
         torch.testing.assert_close(found.logits[inside], branch_logits(branch, rows.where(inside)))
     assert not torch.equal(found.logits, branch_logits(fit(rows, of), rows)), "none has seen the text"
@@ -162,4 +164,12 @@ def test_folds_end_where_the_user_asks_to_stop() -> None:
     stop = StopRequest()
     stop.made = True
     with pytest.raises(Interrupted):
-        score_apart(data(list(ROW_LABELS), config()), config(), folds=2, class_weights=None, check=stop.check)
+        score_apart(data(list(ROW_LABELS), config()), config(), folds=2, seed=0, class_weights=None, check=stop.check)
+
+
+def test_labels_that_a_file_takes_in_turn_are_in_every_fold() -> None:
+    of = config(multi_label=True)
+    labels: list[Labels] = [("cold",), ("hot",), ("warm",)] * 10
+    rows = data(labels, of, [f"{label[0]} {number}" for number, label in enumerate(labels)])
+    found = score_apart(rows, of, folds=3, seed=0, class_weights=None)
+    assert (found.logits.argmax(dim=1) == rows.targets.argmax(dim=1)).all()

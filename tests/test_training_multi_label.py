@@ -1,19 +1,25 @@
 """Texts with several labels or none, from the file to the answer over HTTP."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from nlp_app import Predictor
+from nlp_app.checkpoint import load_checkpoint
+from nlp_app.model import NgramBranch
 from serving.app import create_app
 from tests.conftest import Refused
 from tests.test_serving_app import settings, wait_until_loaded
-from training import evaluate, run
+from training import evaluate, linear, run
 from training.data import read_examples
+from training.linear import fit_branch
 
 TOPICS = {"cold": "ice snow frost", "hot": "fire sun burn", "wet": "rain sea river"}
 SETS: list[tuple[str, ...]] = [("cold",), ("hot",), ("wet",), ("cold", "wet"), ("hot", "wet"), ()]
@@ -146,3 +152,37 @@ def test_one_label_a_text_is_not_measured_on_lists(refused: Refused, train_csv: 
     message = refused(run.main, "--train", train_csv, "--test", test, "--output", tmp_path / "out", "--epochs", 1)
     assert "but not tested" in message
     assert "has lists of labels, but the model gives one label a text" in message
+
+
+@pytest.mark.parametrize("refit", ["never", "always"])
+def test_ctrl_c_in_the_folds_of_a_resumed_run_that_had_no_step_left(
+    train_main: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit: str
+) -> None:
+    common = ("--train", write(tmp_path / "train.jsonl", rows()), "--epochs", 2, "--refit", refit)
+    assert train_main(*common, "--output", tmp_path / "whole") == 0
+    broken = (*common, "--output", tmp_path / "broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_main(*broken)
+
+    def fit(*arguments: Any, **values: Any) -> NgramBranch:
+        os.kill(os.getpid(), signal.SIGINT)
+        return fit_branch(*arguments, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(linear, "fit_branch", fit)
+        assert train_main(*broken, "--resume") == 0
+    told = json.loads((tmp_path / "broken" / "metrics.json").read_text())["train"]
+    assert told["stopped_because"] == "interrupted by the user"
+    assert train_main(*broken, "--resume") == 0
+    assert load_checkpoint(tmp_path / "broken").version == load_checkpoint(tmp_path / "whole").version
+
+
+def test_the_convolution_alone_has_thresholds_by_its_own_scores(tmp_path: Path, train_main: Callable[..., int]) -> None:
+    common = ("--train", write(tmp_path / "train.jsonl", rows()), "--epochs", 2, "--refit", "never")
+    alone = []
+    for folds in (0, 3):
+        assert train_main(*common, "--output", tmp_path / str(folds), "--threshold-folds", folds) == 0
+        alone.append(json.loads((tmp_path / str(folds) / "metrics.json").read_text())["validation"]["alone"])
+    assert alone[0]["convolution alone"] == alone[1]["convolution alone"]

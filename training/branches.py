@@ -5,7 +5,7 @@ from collections.abc import Callable
 from nlp_app.model import NgramBranch
 from training.batches import Dataset
 from training.console import warn
-from training.fit import Run
+from training.fit import INTERRUPTED, Run
 from training.interrupt import Interrupted
 from training.linear import Fitted, Labelled, fit_branch, score_apart
 from training.options import Options
@@ -43,7 +43,10 @@ def fit_in_time(options: Options, prepared: Prepared, run: Run) -> Fitted | None
         warn(run.console, f"{budget.seconds:g} s leave no time to find thresholds by folds of the training texts")
         state.cut_short.append(FOLDS)
         return Fitted(branch=branch)
-    return Fitted(branch=branch, apart=score_folds(options, prepared, rows, run.stop.check))
+    apart = score_folds(options, prepared, rows, run.stop.check)
+    if run.stop.made and state.stopped_because:  # a resumed run has no step left that would heed it
+        state.stopped_because = INTERRUPTED
+    return Fitted(branch=branch, apart=apart)
 
 
 def fit_linear(options: Options, prepared: Prepared, check: Callable[[], None]) -> Fitted | None:
@@ -76,6 +79,6 @@ def score_folds(options: Options, prepared: Prepared, rows: Dataset, check: Call
         return None
     folds, weights = options.threshold_folds, prepared.class_weights
     try:
-        return score_apart(rows, prepared.config, folds=folds, class_weights=weights, check=check)
-    except Interrupted:  # the selection is told so too
+        return score_apart(rows, prepared.config, folds=folds, seed=options.seed, class_weights=weights, check=check)
+    except Interrupted:  # who called heeds it
         return None

@@ -99,7 +99,7 @@ def _alone(
         probabilities["most frequent label"] = F.one_hot(most, config.num_classes).expand(len(targets), -1)
     found = {}
     for name, one in probabilities.items():
-        tally = tally_of(config, one, targets, decide(one, targets, more=more))
+        tally = tally_of(config, one, targets, decide(one, targets, more=more if name == PARTS[1] else None))
         found[name] = {"accuracy": tally.accuracy, "macro_f1": tally.macro_f1, "micro_f1": tally.micro_f1}
     return found
 

@@ -22,7 +22,7 @@ WINDOW = 10
 TOKENS = 1_000_000
 """Counted, about: of more, texts at even distances."""
 CONTEXTS = 4096
-"""The first tokens of the vocabulary, which are frequent; each has a vector, but only these are looked for near it."""
+"""The first of the vocabulary, its most frequent words; each has a vector, but only these are looked for near it."""
 SMOOTHING = 0.75
 SIZE = 0.2
 """The root mean square of a vector's numbers: twice that of a start by chance."""

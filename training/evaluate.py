@@ -48,7 +48,9 @@ def main() -> int:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--errors", type=Path, help="write the wrong answers to this CSV file, most confident first")
+    parser.add_argument(
+        "--errors", type=filled("--errors", Path), help="write the wrong answers to this CSV file, most confident first"
+    )
     parser.add_argument(
         "--out-of-scope", type=Path, help="texts unlike the model's: tell how many are called out of scope"
     )

@@ -102,6 +102,7 @@ def score_apart(
     config: ModelConfig,
     *,
     folds: int,
+    seed: int,
     class_weights: Tensor | None,
     check: Callable[[], None] = lambda: None,
 ) -> Labelled:
@@ -110,11 +111,12 @@ def score_apart(
     Args:
         data: N texts encoded with config.
         config: says how many slots there are.
-        folds: text n is in fold n % folds, for files are often sorted.
+        folds: of equal size, drawn by chance: a file may take its labels in turn.
+        seed: of the draw.
         class_weights: as of fit_branch.
         check: called before each fold; what it raises ends the work.
     """
-    fold = torch.arange(len(data)) % folds
+    fold = torch.from_numpy(np.random.default_rng(seed).permutation(len(data)) % folds)
     scores = torch.empty(len(data), config.num_classes)
     for number in range(folds):
         check()

@@ -24,6 +24,7 @@ from training.options import Options, plain
 from training.prepare import Prepared, prepare
 from training.report import validation_answers
 from training.space import differences, options_line
+from training.start import make_start
 from training.state import RunState, StateStore
 from training.validate import plain_losses, tally_of
 from training.writable import check_file
@@ -31,8 +32,6 @@ from training.writable import check_file
 RESAMPLINGS = 300
 SIZES = ("embedding_dim", "num_filters", "kernel_sizes", "dropout")
 """Of the searched options those that stand in the module's config."""
-READ = ("tokenizer", "ngrams", "embedding_dim")
-"""And those by which the data are read, and the embedding's start is made."""
 
 
 class MemoryStore(StateStore):
@@ -65,9 +64,12 @@ class Stock:
 
     def prepared(self, options: Options) -> Prepared:
         """What training reads."""
-        data = self._read(replace(self._base, **{name: getattr(options, name) for name in READ}))
+        data = self._read(replace(self._base, tokenizer=options.tokenizer, ngrams=options.ngrams))
         sizes: dict[str, Any] = {name: getattr(options, name) for name in SIZES}
         config = replace(data.config, **{name: size for name, size in sizes.items() if size is not None})
+        if config.embedding_dim != data.config.embedding_dim:  # it is not varied where --vectors or --unlabelled stand
+            start = make_start(options, config, data.tokenizer, data.train.encoded, None, None, Console(quiet=True))
+            data = replace(data, start=start)
         weights = class_weights(options.class_weights, config.labels, data.train.targets)
         return replace(data, config=config, class_weights=weights)
 
