@@ -171,7 +171,7 @@ def test_refuses_weights_that_are_not_what_the_config_says(small: Path) -> None:
 
 def test_refuses_a_kind_that_it_does_not_know(small: Path) -> None:
     rewrite(small, parts.CONFIG, edit_json(lambda values: values.update(weights="int4")))
-    assert "says that the weights are 'int4', but this program reads float32 and int8" in refusal(small)
+    assert "says that the weights are 'int4', but this program reads float32, int8, int8-packed" in refusal(small)
 
 
 @pytest.mark.parametrize("scale", [float("nan"), 3e38])
