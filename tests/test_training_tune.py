@@ -18,6 +18,7 @@ from training.budget import Budget
 from training.cooccurrence import SIZE
 from training.fit import Run
 from training.interrupt import StopRequest
+from training.linear import Fitted
 from training.options import Options
 from training.prepare import prepare
 from training.space import ORDERED, UNORDERED, command_line, defaults, neighbours, searched
@@ -350,7 +351,7 @@ def test_a_model_is_no_better_than_itself(data: Path, measure: str) -> None:
     prepared = prepare(options, Console(quiet=True))
     store: StateStore = MemoryStore()
     one = Run(state=RunState(fingerprint={}), store=store, stop=StopRequest(), console=Console(quiet=True))
-    selected = phases.selection(options, prepared, one, None)
+    selected = phases.selection(options, prepared, one, Fitted())
     found = Found(options=options, prepared=prepared, run=one, selected=selected)
     assert gain(found, found) == (0.0, 0.0)
     assert abs(found.scores_of([list(range(len(prepared.validation)))])[0]) == pytest.approx(abs(found.score), abs=1e-6)

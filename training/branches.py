@@ -5,7 +5,7 @@ from collections.abc import Callable
 from nlp_app.model import NgramBranch
 from training.batches import Dataset
 from training.console import warn
-from training.fit import INTERRUPTED, Run
+from training.fit import Run
 from training.interrupt import Interrupted
 from training.linear import Fitted, Labelled, fit_branch, score_apart
 from training.options import Options
@@ -21,12 +21,12 @@ MOST_TO_FOLD = 20_000
 """Training texts; of more, the validation part has many itself."""
 
 
-def fit_in_time(options: Options, prepared: Prepared, run: Run) -> Fitted | None:
+def fit_in_time(options: Options, prepared: Prepared, run: Run) -> Fitted:
     """What fit_linear gives, less what the run has no time for: then a tenth of the texts is read, or no fold."""
     state, budget = run.state, run.budget
     state.cut_short = [name for name in state.cut_short if name not in (NGRAMS, FOLDS)]  # of the sitting before
     if not prepared.config.ngram_slots:
-        return None
+        return Fitted()
     tenth = prepared.train.every(TENTH)
     asked = budget.limited and options.ngram_every == 1
     if asked and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
@@ -43,14 +43,11 @@ def fit_in_time(options: Options, prepared: Prepared, run: Run) -> Fitted | None
         warn(run.console, f"{budget.seconds:g} s leave no time to find thresholds by folds of the training texts")
         state.cut_short.append(FOLDS)
         return Fitted(branch=branch)
-    apart = score_folds(options, prepared, rows, run.stop.check)
-    if run.stop.made and state.stopped_because:  # a resumed run has no step left that would heed it
-        state.stopped_because = INTERRUPTED
-    return Fitted(branch=branch, apart=apart)
+    return Fitted(branch=branch, apart=score_folds(options, prepared, rows, run.stop.check))
 
 
-def fit_linear(options: Options, prepared: Prepared, check: Callable[[], None]) -> Fitted | None:
-    """The branch of the training part, and what the folds say; None where the config reads no n-grams.
+def fit_linear(options: Options, prepared: Prepared, check: Callable[[], None]) -> Fitted:
+    """The branch of the training part, and what the folds say.
 
     Args:
         options: of the run.
@@ -58,7 +55,7 @@ def fit_linear(options: Options, prepared: Prepared, check: Callable[[], None]) 
         check: raises Interrupted where the user asked to stop; then there are no folds.
     """
     if not prepared.config.ngram_slots:
-        return None
+        return Fitted()
     rows = prepared.train.every(options.ngram_every)
     return Fitted(branch=linear_branch(prepared, rows), apart=score_folds(options, prepared, rows, check))
 

@@ -52,9 +52,9 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What the training part gave."""
+    """What the training part gave; no branch where texts are read without n-grams."""
 
-    branch: NgramBranch
+    branch: NgramBranch | None = None
     apart: Labelled | None = None
     """Of score_apart, where thresholds are found by it."""
 

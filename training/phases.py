@@ -34,6 +34,8 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
         The module, in eval mode on the CPU, and the selection, which has not seen the validation texts.
     """
     fitted = fit_in_time(options, prepared, run)
+    if run.stop.made and run.state.stopped_because:  # a resumed run has no step left that would heed it
+        run.state.stopped_because = INTERRUPTED
     if run.state.phase == REFIT:
         selected = settled(options, prepared, best_module(prepared, run), fitted, run.console)
         return trained_on_all(options, prepared, run, selected)
@@ -42,7 +44,7 @@ def train(options: Options, prepared: Prepared, run: Run) -> tuple[TextClassifie
     return trained_on_all(options, prepared, run, selected) if wanted else unchanged(selected)
 
 
-def selection(options: Options, prepared: Prepared, run: Run, fitted: Fitted | None) -> Selected:
+def selection(options: Options, prepared: Prepared, run: Run, fitted: Fitted) -> Selected:
     """Find the number of steps; the model with the best of them."""
     learner = new_learner(options, prepared, prepared.train, run.console, run.stop)
     stopping = options.stopping(learner.recipe.patience)
@@ -127,15 +129,13 @@ def unchanged(selected: Selected) -> tuple[TextClassifier, Selected]:
     return selected.module, selected
 
 
-def settled(
-    options: Options, prepared: Prepared, module: TextClassifier, fitted: Fitted | None, console: Console
-) -> Selected:
+def settled(options: Options, prepared: Prepared, module: TextClassifier, fitted: Fitted, console: Console) -> Selected:
     """The model of a convolution and a branch that were trained on the training part."""
     selected = settle(
         module,
-        None if fitted is None else fitted.branch,
+        fitted.branch,
         prepared.validation,
-        apart=None if fitted is None else fitted.apart,
+        apart=fitted.apart,
         target_precision=options.target_precision,
         texts=len(prepared.train),
         weights=options.quantize,

@@ -73,12 +73,12 @@ class Stock:
         weights = class_weights(options.class_weights, config.labels, data.train.targets)
         return replace(data, config=config, class_weights=weights)
 
-    def fitted(self, options: Options) -> Fitted | None:
+    def fitted(self, options: Options) -> Fitted:
         """The branch over n-grams of the training part."""
         shared = {name: getattr(options, name) for name in ("tokenizer", "ngrams", "class_weights")}
         return self._fitted(replace(self._base, **shared))
 
-    def _fit(self, options: Options) -> Fitted | None:
+    def _fit(self, options: Options) -> Fitted:
         return fit_linear(options, self.prepared(options), self._check)
 
 
