@@ -178,10 +178,16 @@ def _fit_each(
     present = [place for place in range(has.shape[1]) if 0 < has[:, place].sum() < len(has)]
     one_of_two = len(present) == 2 and (has[:, present].sum(axis=1) == 1).all()
     seen = (features > 0).astype(np.float64) if has.shape[1] <= FEW_CLASSES else None
+    scale, machine = np.ones(1), _machine(features)
+    if seen is None:
+        features = features.astype(np.float64)  # once: the library would at each fit
     for place in present[:1] if one_of_two else present:  # not in threads: all fits share liblinear's random numbers
-        scale = np.ones(1) if seen is None else _ratios(seen, has[:, place])
-        read = features if seen is None else features @ scipy.sparse.diags(scale.astype(np.float32))
-        machine = _machine(read).fit(read, has[:, place], sample_weight=weights[place])
+        read = features
+        if seen is not None:
+            scale = _ratios(seen, has[:, place])
+            read = features @ scipy.sparse.diags(scale.astype(np.float32))
+            machine = _machine(read)
+        machine.fit(read, has[:, place], sample_weight=weights[place])
         weight[place], bias[place] = machine.coef_[0] * scale, machine.intercept_[0]
     if one_of_two:
         first, second = present
