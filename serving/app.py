@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from nlp_app import __version__
 from nlp_app.errors import NlpAppError
+from serving.endpoint import Predict
 from serving.inference import Inference
-from serving.limits import BodyLimit
+from serving.limits import FastPath
 from serving.problems import Refused
 from serving.routes import router
 from serving.settings import Settings
@@ -32,20 +33,22 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     app.state.settings = settings
     app.state.on_failure = on_failure
     app.include_router(router)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.state.inference = Inference(settings=settings)
+    predict = Predict(inference=app.state.inference, settings=settings)
+    app.add_middleware(FastPath, posts={"/predict": predict}, max_bytes=settings.max_body_bytes)
     app.add_exception_handler(Refused, _refuse)
-    app.add_exception_handler(ClientDisconnect, _nobody_there)
     return app
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the model beside the running server, so that the health endpoints answer from the first moment."""
-    app.state.inference = Inference(settings=app.state.settings)
     loading = asyncio.create_task(_load(app))
+    watching = asyncio.create_task(app.state.inference.watch())
     yield
     await loading
-    app.state.inference.close()
+    watching.cancel()
+    await app.state.inference.close()
 
 
 async def _load(app: FastAPI) -> None:
@@ -57,7 +60,3 @@ async def _load(app: FastAPI) -> None:
 async def _refuse(_: Request, refused: Exception) -> Response:
     assert isinstance(refused, Refused)
     return refused.response()
-
-
-async def _nobody_there(_: Request, __: Exception) -> Response:
-    return JSONResponse({"detail": "the client went away before its body was read"}, status_code=400)

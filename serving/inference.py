@@ -1,20 +1,27 @@
-"""The one thread in which the model is loaded and asked; the event loop never computes."""
+"""The model: loaded and asked in one thread, or where that takes no time on the event loop (serving/batching.py)."""
 
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import torch
 
 from nlp_app.errors import CheckpointError, NlpAppError
 from nlp_app.predictor import Predictor
+from serving.answers import Answers
+from serving.batching import Batcher, Bounds, Gone, Item, Job
 from serving.problems import Refused
 from serving.settings import Settings
 
-T = TypeVar("T")
+PULSE_S = 0.5
+HUNG_S = 1.5
+"""A batch that the thread has had for so long is not a slow one: the bounds of a batch are for a tenth of it."""
+LOST_S = 10.0
+"""After so long the process should be started again."""
+PROBE = Item("")
 logger = logging.getLogger(__name__)
 
 
@@ -24,47 +31,104 @@ class Inference:
     def __init__(self, *, settings: Settings) -> None:
         self._settings = settings
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._batcher: Batcher | None = None
         self._predictor: Predictor | None = None
+        self._around = (b"", b"")
+        self._answered = True
         self.failure: NlpAppError | None = None
         """Why there will never be a model."""
 
     async def load(self) -> None:
         """Load the checkpoint; loading asks the golden inputs and fails where an answer differs."""
         try:
-            self._predictor = await self._run(self._load)
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
         except NlpAppError as error:
             self.failure = error
+            return
         except Exception as error:
             logger.exception("the model cannot be loaded")
             self.failure = CheckpointError(f"the model cannot be loaded ({type(error).__name__}: {error})")
+            return
+        self._predictor = answers.predictor
+        model = {"name": self._settings.model_name, "version": answers.predictor.checkpoint.version}
+        self._around = b'{"predictions":[', b'],"model":%s}' % json.dumps(model, ensure_ascii=False).encode()
+        bounds = Bounds(waiting=self._settings.max_waiting)
+        self._batcher = Batcher(model=answers, thread=self._thread, bounds=bounds)
 
-    async def predict(self, texts: Sequence[str], top_k: int, *, explain: bool) -> bytes:
-        """The body of the answer, as JSON."""
-        predictor = self.predictor
-        return await self._run(lambda: self._answer(predictor, texts, top_k, explain))
+    async def predict(self, items: Sequence[Item], deadline: float, gone: Gone | None = None) -> bytes:
+        """The body of the answer, as JSON.
+
+        Args:
+            items: the texts of a request.
+            deadline: in the time of the event loop.
+            gone: returns when the client has gone.
+
+        Raises:
+            Refused: 429 or 504, as of Batcher.ask; 503, there is no model, or it hangs.
+            ClientDisconnect: the client has gone.
+        """
+        batcher = self.batcher
+        before, after = self._around
+        answers = await batcher.ask(items, deadline, gone) if items else []
+        return before + b",".join(answers) + after
 
     @property
     def predictor(self) -> Predictor:
         """The model that answers; Refused with 503 where there is none yet."""
-        if self.failure is not None:
-            raise Refused(503, f"there is no model to serve: {self.failure}")
-        if self._predictor is None:
-            raise Refused(503, "the model is still loading: ask again in a second")
+        _ = self.batcher
+        assert self._predictor is not None
         return self._predictor
 
-    def close(self) -> None:
-        """Finish what was accepted and end the thread."""
-        self._thread.shutdown(wait=True)
+    @property
+    def batcher(self) -> Batcher:
+        """What is asked; Refused with 503 where that has no use."""
+        if self.failure is not None:
+            raise Refused(503, f"there is no model to serve: {self.failure}")
+        if self._batcher is None:
+            raise Refused(503, "the model is still loading: ask again in a second")
+        if self.hung_s > HUNG_S:
+            raise Refused(503, "the model does not answer: ask another server")
+        return self._batcher
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    @property
+    def answers_probes(self) -> bool:
+        """Whether the last question that nobody asked was answered."""
+        return self._answered
 
-    def _load(self) -> Predictor:
+    async def watch(self) -> None:
+        """Ask the thread where nobody else does, so that it is known whether it answers; until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PULSE_S)
+            if self._batcher is not None and self._batcher.busy_since is None:
+                job = Job([PROBE], loop.create_future(), deadline=math.inf)
+                try:
+                    await self._batcher.ask_thread(job)
+                    self._answered = True
+                except Exception:
+                    if self._answered:
+                        logger.exception("the model fails")
+                    self._answered = False
+
+    @property
+    def hung_s(self) -> float:
+        """How long the thread has not answered a batch."""
+        since = None if self._batcher is None else self._batcher.busy_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    @property
+    def lost(self) -> bool:
+        """Whether the thread will not answer any more, by all that is known."""
+        return self.hung_s > LOST_S
+
+    async def close(self) -> None:
+        """Finish what was accepted and end the thread; one that hangs is left behind."""
+        if self._batcher is not None and self.hung_s <= HUNG_S:
+            await self._batcher.close()
+        self._thread.shutdown(wait=self.hung_s <= HUNG_S)
+
+    def _load(self) -> Answers:
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
-        return Predictor.load(self._settings.checkpoint, device=self._settings.device)
-
-    def _answer(self, predictor: Predictor, texts: Sequence[str], top_k: int, explain: bool) -> bytes:
-        predictions = [prediction.to_json() for prediction in predictor.predict(texts, top_k, explain=explain)]
-        model = {"name": self._settings.model_name, "version": predictor.checkpoint.version}
-        return json.dumps({"predictions": predictions, "model": model}, ensure_ascii=False, allow_nan=False).encode()
+        predictor = Predictor.load(self._settings.checkpoint, device=self._settings.device)
+        return Answers(predictor=predictor)

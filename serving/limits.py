@@ -1,24 +1,31 @@
-"""A pure ASGI middleware that reads no more of a body than it may."""
+"""A pure ASGI middleware before the framework: the fast path, and a limit on what the other paths read of a body."""
+
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.problems import too_large
+from serving.requests import declared
 
 
-class BodyLimit:
-    """Refuses bodies over a size: by Content-Length before a byte is read, and by counting what comes.
+class FastPath:
+    """Answers some paths itself; of the others' bodies it reads no more than it may.
 
-    Starlette's own max_body_size is not applied by FastAPI (fastapi#16338), and BaseHTTPMiddleware costs half the
-    throughput.
+    BaseHTTPMiddleware costs half the throughput, the framework's routing, dependencies and exit stacks a third.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, posts: Mapping[str, ASGIApp], max_bytes: int) -> None:
         self._app = app
+        self._posts = posts
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] == "http" and _declared_bytes(scope) > self._max_bytes:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["method"] == "POST" and (fast := self._posts.get(scope["path"])) is not None:
+            await fast(scope, receive, send)
+        elif declared(dict(scope["headers"])) > self._max_bytes:
             await too_large(self._max_bytes).response()(scope, receive, send)
         else:
             await self._app(scope, self._counted(receive), send)
@@ -35,8 +42,3 @@ class BodyLimit:
             return message
 
         return counted
-
-
-def _declared_bytes(scope: Scope) -> int:
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return int(declared) if declared.isdigit() else 0

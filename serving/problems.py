@@ -21,13 +21,23 @@ class Refused(Exception):
 
     def response(self) -> JSONResponse:
         """The answer to send."""
-        headers = {"Retry-After": "1"} if self.status == 503 else None
+        headers = {"Retry-After": "1"} if self.status in (429, 503) else None
         return JSONResponse({"detail": self.detail}, self.status, headers=headers)
 
 
 def too_large(max_bytes: int) -> Refused:
     """A body over the limit."""
     return Refused(413, f"the body is larger than {max_bytes:,} bytes: send fewer or shorter texts in one request")
+
+
+def too_busy() -> Refused:
+    """A request for which the queue has no room."""
+    return Refused(429, "more texts are waiting than may: ask again in a second")
+
+
+def expired() -> Refused:
+    """A request whose time has passed."""
+    return Refused(504, "the texts were not answered in time: ask again, with fewer or with a longer timeout")
 
 
 def parse(body: bytes) -> Any:

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
         0, ge=0, le=256, description="threads of the model's arithmetic; 0: as many as the machine has cores"
     )
     max_inputs: int = Field(1024, ge=1, description="texts in one request")
+    max_waiting: int = Field(2048, ge=1, description="texts that wait for an answer; a request beyond gets 429")
+    request_timeout_s: float = Field(30, gt=0, le=3600, description="seconds after which a request gets 504")
     max_explained: int = Field(32, ge=1, description="texts in one request that asks for explanations")
     max_characters: int = Field(MAX_CHARACTERS, ge=1, description="characters in one text")
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1, description="bytes in one request's body")

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from nlp_app import Predictor
 from nlp_app.errors import CheckpointError, NlpAppError
-from serving import Settings, create_app, routes
+from serving import Settings, create_app, requests
+from serving.answers import Answers
+from serving.batching import HOLD_S
 from serving.inference import Inference
 from serving.problems import Refused, malformed
 from serving.schemas import PredictResponse
@@ -118,7 +120,7 @@ def test_many_faults_make_few_errors(
         assert error.error_count() <= 8
         return malformed(error)
 
-    monkeypatch.setattr(routes, "malformed", few)
+    monkeypatch.setattr(requests, "malformed", few)
     assert message in detail(client.post("/predict", json=body), 422)
 
 
@@ -278,7 +280,7 @@ class SlowInference(Inference):
 
     go = threading.Event()
 
-    def _load(self) -> Predictor:
+    def _load(self) -> Answers:
         self.go.wait()
         return super()._load()
 
@@ -315,34 +317,43 @@ def test_is_never_ready_where_the_golden_inputs_are_answered_wrongly(
         assert client.get("/health/live").status_code == 200
 
 
-def test_inference_never_runs_on_the_event_loop(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the model is busy the loop answers others, and the model's thread is not the loop's."""
-    threads: set[str] = set()
+def test_what_takes_long_is_not_computed_on_the_event_loop(
+    shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[int, set[str]] = {}
     predict = Predictor.predict
 
     def watched(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
-        threads.add(threading.current_thread().name)
+        threads.setdefault(len(texts), set()).add(threading.current_thread().name.partition("_")[0])
         return predict(self, texts, top_k, **rest)
 
-    monkeypatch.setattr(Predictor, "predict", watched)
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         wait_until_loaded(client)
-        client.post("/predict", json={"inputs": "x"})
-    assert len(threads) == 1
-    assert next(iter(threads)).startswith("inference")
+        monkeypatch.setattr(Predictor, "predict", watched)
+        client.app.state.inference._batcher.model.call_s = 0.0  # type: ignore[attr-defined]
+        monkeypatch.setattr(Answers, "seconds", lambda self, item: 0.0)
+        client.post("/predict", json={"inputs": ["x"] * 2})
+        monkeypatch.setattr(Answers, "seconds", lambda self, item: HOLD_S / 2)
+        client.post("/predict", json={"inputs": ["x"] * 5})
+    assert threads[5] == {"inference"}
+    assert len(threads[2]) == 1
+    assert threads[2] != {"inference"}
 
 
 def test_the_loop_answers_while_the_model_computes(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     busy, done = threading.Event(), threading.Event()
 
-    def stuck(self: Predictor, texts: Any, top_k: int = 1, **_: Any) -> Any:
+    predict = Predictor.predict
+
+    def stuck(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
         busy.set()
         done.wait()
-        return []
+        return predict(self, texts, top_k, **rest)
 
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         wait_until_loaded(client)
         monkeypatch.setattr(Predictor, "predict", stuck)
+        monkeypatch.setattr(Answers, "seconds", lambda self, item: 2 * HOLD_S)
         caller = threading.Thread(target=lambda: client.post("/predict", json={"inputs": "x"}))
         caller.start()
         busy.wait()
@@ -363,3 +374,110 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, sha
         wait_until_loaded(client)
         assert client.post("/predict", json={"inputs": ["x", "y"]}).json()["model"]["name"] == "forecast"
         assert client.post("/predict", json={"inputs": ["x", "y", "z"]}).status_code == 422
+
+
+def test_a_request_whose_time_has_passed_is_not_answered(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.inference.HUNG_S", 1e9)
+    monkeypatch.setattr(Answers, "seconds", lambda self, item: 2 * HOLD_S)  # so the thread is asked
+    asked: list[str] = []
+    predict = Predictor.predict
+
+    def slow(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+        asked.extend(texts)
+        if texts != [""]:
+            gone.wait()
+        return predict(self, texts, top_k, **rest)
+
+    monkeypatch.setattr(Predictor, "predict", slow)
+    gone = threading.Event()
+    late = client.post("/predict", json={"inputs": "late"}, headers={"X-Request-Timeout-Ms": "50"})
+    assert "were not answered in time" in detail(late, 504)
+    waiting = client.post("/predict", json={"inputs": "never"}, headers={"X-Request-Timeout-Ms": "1"})
+    assert waiting.status_code == 504
+    gone.set()
+    assert client.post("/predict", json={"inputs": "now"}).status_code == 200
+    assert "never" not in asked
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "٣"])
+def test_a_timeout_is_a_whole_number(client: TestClient, value: str) -> None:
+    headers = {"X-Request-Timeout-Ms": value.encode(), "Content-Type": b"application/json"}
+    refused = client.post("/predict", content=b'{"inputs": "x"}', headers=headers)  # type: ignore[arg-type]
+    assert "X-Request-Timeout-Ms must be a whole number" in detail(refused, 422)
+
+
+def test_more_texts_than_may_wait_are_refused(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+    predict = Predictor.predict
+
+    def stuck(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+        done.wait()
+        return predict(self, texts, top_k, **rest)
+
+    monkeypatch.setattr("serving.inference.HUNG_S", 1e9)
+    with TestClient(create_app(settings(shared_checkpoint, max_waiting=3))) as client:
+        wait_until_loaded(client)
+        monkeypatch.setattr(Predictor, "predict", stuck)
+        monkeypatch.setattr(Answers, "seconds", lambda self, item: 2 * HOLD_S)
+        answers: list[int] = []
+        caller = threading.Thread(
+            target=lambda: answers.append(client.post("/predict", json={"inputs": ["x"] * 3}).status_code)
+        )
+        caller.start()
+        try:
+            while not client.app.state.inference._batcher.full:  # type: ignore[attr-defined]
+                assert caller.is_alive()
+            refused = client.post("/predict", json={"inputs": "x"})
+        finally:
+            done.set()
+            caller.join()
+        assert "more texts are waiting than may" in detail(refused, 429)
+        assert refused.headers["Retry-After"] == "1"
+        assert answers == [200]
+        assert client.post("/predict", json={"inputs": "x"}).status_code == 200
+
+
+def test_a_model_that_hangs_is_not_ready_and_then_not_live(
+    shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    predict = Predictor.predict
+
+    def stuck(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+        done.wait()
+        return predict(self, texts, top_k, **rest)
+
+    monkeypatch.setattr("serving.inference.PULSE_S", 0.01)
+    with TestClient(create_app(settings(shared_checkpoint))) as client:
+        wait_until_loaded(client)
+        monkeypatch.setattr("serving.inference.HUNG_S", 0.05)
+        monkeypatch.setattr(Predictor, "predict", stuck)
+        while client.get("/health/ready").status_code == 200:  # nobody asks anything: the server does
+            pass
+        assert "the model does not answer" in detail(client.get("/health/ready"), 503)
+        assert "the model does not answer" in detail(client.post("/predict", json={"inputs": "x"}), 503)
+        assert client.get("/health/live").status_code == 200
+        monkeypatch.setattr("serving.inference.LOST_S", 0.06)
+        while client.get("/health/live").status_code == 200:
+            pass
+        assert "start the server again" in detail(client.get("/health/live"), 503)
+        done.set()
+        while client.get("/health/ready").status_code == 503:
+            pass
+        assert client.get("/health/live").status_code == 200
+
+
+def test_a_model_that_fails_is_not_ready(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("serving.inference.PULSE_S", 0.01)
+    with TestClient(create_app(settings(shared_checkpoint))) as client:
+        wait_until_loaded(client)
+        with monkeypatch.context() as broken_model:
+            broken_model.setattr(Predictor, "predict", broken)
+            while client.get("/health/ready").status_code == 200:
+                pass
+            assert "the model fails" in detail(client.get("/health/ready"), 503)
+        while client.get("/health/ready").status_code == 503:
+            pass

@@ -1,0 +1,242 @@
+"""Batches: texts of many requests are answered together while the model is busy, and a lone request never waits.
+
+There are two lanes. What takes at most HOLD_S is computed on the event loop itself, between two reads of the sockets:
+on one core the hand-off to another thread and back costs more than the model. What takes longer, a long text or many,
+goes to the one inference thread, a bounded batch at a time, and every request's turn comes after the others'.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from starlette.requests import ClientDisconnect
+
+from serving.problems import expired, too_busy
+
+HOLD_S = 0.0015
+"""The event loop is held for so long at a time, as far as can be known before; 2 ms are the limit."""
+
+
+Gone = Callable[[], Awaitable[None]]
+
+
+class Item(NamedTuple):
+    """A text to answer, and how."""
+
+    text: str
+    top_k: int = 1
+    explain: bool = False
+
+
+class Model(Protocol):
+    """What is asked."""
+
+    call_s: float
+    """What an answer takes beside what its items take, in seconds."""
+
+    def answer(self, items: Sequence[Item]) -> list[bytes]:
+        """Each text's prediction, as JSON; the other texts change nothing in it."""
+
+    def seconds(self, item: Item) -> float:
+        """What an item adds, by an estimate; infinite where the event loop may never wait for it."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """The texts of one request."""
+
+    items: Sequence[Item]
+    answers: "asyncio.Future[list[bytes]]"
+    deadline: float
+    """In the time of the event loop; after it nothing more of the job is computed."""
+    seconds: float = 0.0
+    """What its items add to a batch."""
+    found: list[bytes] = field(default_factory=list)
+    """The answers to the first items."""
+
+
+Part = tuple[Job, int]
+"""So many of the items of a job that are not answered yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Of the queue, and of a batch in the thread: both hold one job or text that is larger by itself."""
+
+    waiting: int = 2048
+    """Texts accepted and not answered yet."""
+    texts: int = 256
+    characters: int = 32_768
+    explained: int = 4
+
+
+class Batcher:
+    """Collects jobs; its methods are called in one event loop."""
+
+    def __init__(self, *, model: Model, thread: Executor, bounds: Bounds) -> None:
+        self.model = model
+        """Asked from the next batch on: a new one can be put in its place at any time."""
+        self._thread = thread
+        self._bounds = bounds
+        self._short: deque[Job] = deque()
+        self._long: deque[Job] = deque()
+        self._scheduled = False
+        self._running: asyncio.Task[None] | None = None
+        self.waiting = 0
+        """Texts accepted and not answered yet."""
+        self.busy_since: float | None = None
+        """When the thread was given what it has not answered yet, in the time of the event loop."""
+
+    @property
+    def full(self) -> bool:
+        """Whether not one more text is accepted."""
+        return self.waiting >= self._bounds.waiting
+
+    async def ask(self, items: Sequence[Item], deadline: float, gone: Gone | None = None) -> list[bytes]:
+        """The answers to the texts of a request, in their order; nothing is computed any more once it is cancelled.
+
+        Args:
+            items: the texts, at least one.
+            deadline: in the time of the event loop.
+            gone: returns when the client has gone; awaited only where the thread is asked.
+
+        Raises:
+            Refused: 429, there is no room for all of them; 504, the deadline has passed and they are not computed.
+            ClientDisconnect: gone returned first.
+        """
+        if self.waiting + len(items) > self._bounds.waiting and self.waiting:
+            raise too_busy()
+        loop = asyncio.get_running_loop()
+        job = Job(items, loop.create_future(), deadline, sum(map(self.model.seconds, items)))
+        self.waiting += len(items)
+        try:
+            if self.model.call_s + job.seconds > HOLD_S:
+                return await self.ask_thread(job, gone)
+            self._short.append(job)
+            self._schedule(loop)
+            return await job.answers
+        finally:
+            self.waiting -= len(items)
+
+    async def ask_thread(self, job: Job, gone: Gone | None = None) -> list[bytes]:
+        """The answers to a job whose texts are counted already, by the thread."""
+        loop = asyncio.get_running_loop()
+        expiry = None if job.deadline == math.inf else loop.call_at(job.deadline, _expire, job)
+        watcher = None if gone is None else loop.create_task(_drop(job, gone))
+        self._long.append(job)
+        if self._running is None:
+            self._running = loop.create_task(self._run_long(loop))
+        try:
+            return await job.answers
+        finally:
+            for waits in (expiry, watcher):
+                if waits is not None:
+                    waits.cancel()
+
+    async def close(self) -> None:
+        """Wait until the thread has answered what it was asked."""
+        if self._running is not None:
+            await self._running
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """After the callbacks that are ready now: requests that were read together are answered together."""
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._run_short, loop)
+
+    def _run_short(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._scheduled = False
+        parts: list[Part] = []
+        room = HOLD_S - self.model.call_s
+        for job in _wanted(self._short, loop.time()):
+            if parts and job.seconds > room:
+                self._short.appendleft(job)
+                self._schedule(loop)
+                break
+            room -= job.seconds
+            parts.append((job, len(job.items)))
+        if parts:
+            _settle(parts, answer_parts(self.model, _items_of(parts)))
+
+    async def _run_long(self, loop: asyncio.AbstractEventLoop) -> None:
+        while parts := self._next_batch(loop.time()):
+            self.busy_since = loop.time()
+            found = await loop.run_in_executor(self._thread, answer_parts, self.model, _items_of(parts))
+            self.busy_since = None
+            _settle(parts, found)
+            self._long.extend(job for job, _ in parts if not job.answers.done())
+        self._running = None
+
+    def _next_batch(self, now: float) -> list[Part]:
+        """Of each job in turn as much as fits; of the first, one text at least."""
+        parts: list[Part] = []
+        texts = characters = explained = 0
+        for job in _wanted(self._long, now):
+            left = job.items[len(job.found) :]
+            count = 0
+            for item in left:
+                texts, characters, explained = texts + 1, characters + len(item.text), explained + item.explain
+                if texts > 1 and not self._fits(texts, characters, explained):
+                    break
+                count += 1
+            if count:
+                parts.append((job, count))
+            else:
+                self._long.appendleft(job)
+            if count < len(left):
+                break
+        return parts
+
+    def _fits(self, texts: int, characters: int, explained: int) -> bool:
+        bounds = self._bounds
+        return texts <= bounds.texts and characters <= bounds.characters and explained <= bounds.explained
+
+
+def answer_parts(model: Model, parts: Sequence[Sequence[Item]]) -> list[list[bytes] | Exception]:
+    """The answers to each part, of one call; where it fails each part is asked by itself, and fails by itself."""
+    try:
+        answers = iter(model.answer([item for part in parts for item in part]))
+        return [[next(answers) for _ in part] for part in parts]
+    except Exception as error:  # of a text that no check foresaw: it must not take the others with it
+        return [error] if len(parts) == 1 else [answer_parts(model, [part])[0] for part in parts]
+
+
+def _wanted(queue: deque[Job], now: float) -> Iterator[Job]:
+    """Take jobs out of a queue, less those whose client has gone or whose deadline has passed."""
+    while queue:
+        job = queue.popleft()
+        if now >= job.deadline:
+            _expire(job)
+        if not job.answers.done():
+            yield job
+
+
+async def _drop(job: Job, gone: Gone) -> None:
+    await gone()
+    if not job.answers.done():
+        job.answers.set_exception(ClientDisconnect())
+
+
+def _expire(job: Job) -> None:
+    if not job.answers.done():
+        job.answers.set_exception(expired())
+
+
+def _items_of(parts: Sequence[Part]) -> list[Sequence[Item]]:
+    return [job.items[len(job.found) : len(job.found) + count] for job, count in parts]
+
+
+def _settle(parts: Sequence[Part], found: Sequence[list[bytes] | Exception]) -> None:
+    for (job, _), answers in zip(parts, found, strict=True):
+        if job.answers.done():
+            continue
+        if isinstance(answers, Exception):
+            job.answers.set_exception(answers)
+            continue
+        job.found += answers
+        if len(job.found) == len(job.items):
+            job.answers.set_result(job.found)
