@@ -11,6 +11,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch.overrides import TorchFunctionMode
 
 from nlp_app import parts
 from nlp_app.config import ModelConfig
@@ -145,10 +146,22 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     )
 
 
+class _WithoutValues(TorchFunctionMode):
+    """Draws no first values: on the meta device torch would import its compiler for that, 0.1 GB and a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _build(folder: Path, config: ModelConfig) -> TextClassifier:
     """Shapes without memory: a config that does not fit the tensors is refused before it takes any."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutValues():
             return TextClassifier(config=config)
     except (RuntimeError, TypeError, OverflowError) as error:
         reason = f"a module of these sizes cannot be built ({str(error).partition(chr(10))[0]})"

@@ -2,6 +2,8 @@ import hashlib
 import json
 import pickletools
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +78,17 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     assert loaded.version == version == hashlib.sha256((tmp_path / MANIFEST).read_bytes()).hexdigest()[:12]
     size = (tmp_path / "model.safetensors").stat().st_size
     assert loaded.metrics == {"test": None, "model": {"bytes": size, "version": version}}
+
+
+def test_loading_imports_no_compiler(checkpoint: Path) -> None:
+    """torch imports its own where a first value is drawn on the meta device: 0.1 GB and a second."""
+    code = (
+        "import sys; from nlp_app import Predictor; "
+        f"Predictor.load({str(checkpoint)!r}).predict(['snow']); "
+        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False False\n"
 
 
 def test_equal_models_have_equal_versions(checkpoint: Path, tmp_path: Path) -> None:
