@@ -1,6 +1,8 @@
 """`python -m serving --checkpoint DIR`: serve a checkpoint over HTTP until SIGTERM or Ctrl-C, then exit with 0."""
 
 import argparse
+import logging
+import os
 import signal
 import socket
 import sys
@@ -48,6 +50,9 @@ def main() -> int:
     server.run(sockets=[listening])
     if failures:
         raise failures[0]
+    if app.state.inference.abandoned:  # Python would wait for the thread for ever
+        logging.getLogger(__name__).error("the model does not answer: the server has stopped without it")
+        os._exit(1)
     return 0
 
 

@@ -35,6 +35,8 @@ class Inference:
         self._predictor: Predictor | None = None
         self._around = (b"", b"")
         self._answered = True
+        self.abandoned = False
+        """Whether the thread still hung when all was closed."""
         self.failure: NlpAppError | None = None
         """Why there will never be a model."""
 
@@ -123,9 +125,10 @@ class Inference:
 
     async def close(self) -> None:
         """Finish what was accepted and end the thread; one that hangs is left behind."""
-        if self._batcher is not None and self.hung_s <= HUNG_S:
+        self.abandoned = self.hung_s > HUNG_S
+        if self._batcher is not None and not self.abandoned:
             await self._batcher.close()
-        self._thread.shutdown(wait=self.hung_s <= HUNG_S)
+        self._thread.shutdown(wait=not self.abandoned)
 
     def _load(self) -> Answers:
         if self._settings.threads:

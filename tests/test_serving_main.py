@@ -84,6 +84,31 @@ def test_a_client_that_stalls_does_not_keep_the_server_alive(
             assert process.wait(timeout=60) == 0
 
 
+def test_a_model_that_hangs_does_not_keep_the_server_alive(shared_checkpoint: Path) -> None:
+    program = (
+        "import threading, serving.__main__ as s; from nlp_app.predictor import Predictor\n"
+        "predict = Predictor.predict\n"
+        "def hang(self, texts, *rest, **more):\n"
+        "    return threading.Event().wait() if texts == ['hang'] else predict(self, texts, *rest, **more)\n"
+        "Predictor.predict = hang; s.main()"
+    )
+    arguments = ["--checkpoint", str(shared_checkpoint), "--port", "0", "--request-timeout-s", "0.1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        address = re.search(r"http://[\d.:]+", process.stdout.readline())[0]  # type: ignore[index]
+        wait_until_ready(address)
+        assert call(f"{address}/predict", {"inputs": "hang", "explain": True})[0] == 504
+        while call(f"{address}/health/ready")[0] == 200:
+            pass
+        assert call(f"{address}/health/live")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the model does not answer: the server has stopped without it" in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
