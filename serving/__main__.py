@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import signal
 import socket
@@ -19,7 +20,8 @@ from serving.app import create_app
 from serving.settings import Settings
 
 SECONDS_TO_FINISH = 15
-"""Accepted requests have this long after SIGTERM; a client that stalls must not keep the server alive."""
+"""Accepted requests have this long after SIGTERM, or as long as a request may take at most, which is more by default;
+a client that stalls must not keep the server alive."""
 
 
 def main() -> int:
@@ -37,9 +39,8 @@ def main() -> int:
     def ask_to_exit(*_: object) -> None:
         server.should_exit = True
 
-    config = uvicorn.Config(
-        app, log_level=settings.log_level, access_log=False, timeout_graceful_shutdown=SECONDS_TO_FINISH
-    )
+    seconds = max(SECONDS_TO_FINISH, math.ceil(settings.request_timeout_s))
+    config = uvicorn.Config(app, log_level=settings.log_level, access_log=False, timeout_graceful_shutdown=seconds)
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down: without a handler that would end us with 143.

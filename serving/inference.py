@@ -17,7 +17,7 @@ from serving.problems import Refused
 from serving.settings import Settings
 
 PULSE_S = 0.5
-HUNG_S = 1.5
+HUNG_S = 1.8
 """A batch that the thread has had for so long is not a slow one: the bounds of a batch are for a tenth of it."""
 LOST_S = 10.0
 """After so long the process should be started again."""

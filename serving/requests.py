@@ -11,8 +11,8 @@ from serving.schemas import PredictRequest
 from serving.settings import Settings
 
 TIMEOUT = b"x-request-timeout-ms"
-LONGEST_MS = 9
-"""Digits of a timeout; a longer number is longer than anybody waits."""
+MOST_DIGITS = 9
+"""Of a timeout; a longer number is longer than anybody waits."""
 
 
 def declared(headers: Mapping[bytes, bytes]) -> int:
@@ -47,9 +47,10 @@ def timeout_s(headers: Mapping[bytes, bytes], limits: Settings) -> float:
     asked = headers.get(TIMEOUT)
     if asked is None:
         return limits.request_timeout_s
-    if not asked.isdigit() or int(asked[:LONGEST_MS]) < 1:
+    digits = asked.lstrip(b"0")
+    if not asked.isdigit() or not digits:
         raise Refused(422, "the header X-Request-Timeout-Ms must be a whole number of milliseconds, 1 or more")
-    return min(limits.request_timeout_s, int(asked[:LONGEST_MS]) / 1000)
+    return limits.request_timeout_s if len(digits) > MOST_DIGITS else min(limits.request_timeout_s, int(digits) / 1000)
 
 
 def read_items(body: bytes, limits: Settings) -> list[Item]:

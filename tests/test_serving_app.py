@@ -13,7 +13,7 @@ from nlp_app import Predictor
 from nlp_app.errors import CheckpointError, NlpAppError
 from serving import Settings, create_app, requests
 from serving.answers import Answers
-from serving.batching import HOLD_S
+from serving.batching import HOLD_S, Item, weight
 from serving.inference import Inference
 from serving.problems import Refused, malformed
 from serving.schemas import PredictResponse
@@ -481,3 +481,39 @@ def test_a_model_that_fails_is_not_ready(shared_checkpoint: Path, monkeypatch: p
             assert "the model fails" in detail(client.get("/health/ready"), 503)
         while client.get("/health/ready").status_code == 503:
             pass
+
+
+@pytest.mark.parametrize("path", ["/predict%0A", "/predict/x", "//predict"])
+def test_no_other_path_is_taken_for_predict(client: TestClient, path: str) -> None:
+    assert client.post(path, json={"inputs": "x"}).status_code == 404
+
+
+def test_one_call_answers_whatever_the_requests_ask(
+    shared_checkpoint: Path, weather: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred requests with a hundred top_k would be a hundred calls, for which the event loop would wait."""
+    asked: list[int] = []
+    predict = Predictor.predict
+
+    def watched(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+        asked.append(top_k)
+        return predict(self, texts, top_k, **rest)
+
+    answers = Answers(predictor=weather)
+    monkeypatch.setattr(Predictor, "predict", watched)
+    found = [json.loads(one) for one in answers.answer([Item("snow", top_k) for top_k in (2, 1, 1000)])]
+    assert asked == [len(LABELS)]
+    assert [len(one["scores"]) for one in found] == [2, 1, len(LABELS)]
+
+
+def test_what_takes_longer_is_estimated_to(weather: Predictor) -> None:
+    answers = Answers(predictor=weather)
+    plain, ideographs = Item("x" * 100), Item("雪" * 100)
+    assert weight(ideographs) == 7 * weight(plain)
+    assert answers.seconds(Item("x", 3)) > answers.seconds(Item("x"))
+    assert answers.seconds(Item("x", 1, explain=True)) == float("inf")
+
+
+def test_a_timeout_may_have_zeros_before_it(client: TestClient) -> None:
+    for value in ("0000000000030000", "9" * 40):
+        assert client.post("/predict", json={"inputs": "x"}, headers={"X-Request-Timeout-Ms": value}).status_code == 200

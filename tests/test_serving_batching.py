@@ -11,11 +11,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from serving.batching import HOLD_S, Batcher, Bounds, Item
+from serving.batching import HOLD_S, Batcher, Bounds, Item, weight
 from serving.problems import Refused
 
 T = TypeVar("T")
-BOUNDS = Bounds(waiting=12, texts=4, characters=60, explained=2)
+BOUNDS = Bounds(waiting=12, texts=4, weight=60)
 POISON = "poison"
 SOME_TURNS = 8
 """Of the event loop, in which whatever can happen has happened."""
@@ -213,8 +213,7 @@ def check(house: House) -> None:
             assert house.model.call_s + sum(map(house.model.seconds, batch)) <= HOLD_S + 1e-12
         elif len(batch) > 1:
             assert len(batch) <= BOUNDS.texts
-            assert sum(len(item.text) for item in batch) <= BOUNDS.characters
-            assert sum(item.explain for item in batch) <= BOUNDS.explained
+            assert sum(map(weight, batch)) <= BOUNDS.weight
         assert not house.dropped & {item.text for item in batch}, "what nobody waits for is not computed"
     if len(healthy) == len(house.model.batches):
         texts = [item.text for _, batch in healthy for item in batch]

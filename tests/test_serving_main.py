@@ -72,7 +72,16 @@ def test_a_client_that_stalls_does_not_keep_the_server_alive(
     shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = "import serving.__main__ as s; s.SECONDS_TO_FINISH = 1; s.main()"
-    arguments = ["--checkpoint", str(shared_checkpoint), "--port", "0", "--log-level", "critical"]
+    arguments = [
+        "--checkpoint",
+        str(shared_checkpoint),
+        "--port",
+        "0",
+        "--log-level",
+        "critical",
+        "--request-timeout-s",
+        "1",
+    ]
     with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         host, port = re.search(r"http://([\d.]+):(\d+)", process.stdout.readline()).groups()  # type: ignore[union-attr]
