@@ -20,7 +20,6 @@ from serving.problems import expired, too_busy
 HOLD_S = 0.0015
 """The event loop is held for so long at a time, as far as can be known before; 2 ms are the limit."""
 
-
 Gone = Callable[[], Awaitable[None]]
 
 
@@ -102,11 +101,6 @@ class Batcher:
         """Texts accepted and not answered yet."""
         self.busy_since: float | None = None
         """When the thread was given what it has not answered yet, in the time of the event loop."""
-
-    @property
-    def full(self) -> bool:
-        """Whether not one more text is accepted."""
-        return self.waiting >= self._bounds.waiting
 
     async def ask(self, items: Sequence[Item], deadline: float, gone: Gone | None = None) -> list[bytes]:
         """The answers to the texts of a request, in their order; nothing is computed any more once it is cancelled.

@@ -34,7 +34,8 @@ class Inference:
         self._batcher: Batcher | None = None
         self._predictor: Predictor | None = None
         self._around = (b"", b"")
-        self._answered = True
+        self.answers_probes = True
+        """Whether the last question that nobody asked was answered."""
         self.abandoned = False
         """Whether the thread still hung when all was closed."""
         self.failure: NlpAppError | None = None
@@ -92,11 +93,6 @@ class Inference:
             raise Refused(503, "the model does not answer: ask another server")
         return self._batcher
 
-    @property
-    def answers_probes(self) -> bool:
-        """Whether the last question that nobody asked was answered."""
-        return self._answered
-
     async def watch(self) -> None:
         """Ask the thread where nobody else does, so that it is known whether it answers; until it is cancelled."""
         loop = asyncio.get_running_loop()
@@ -106,11 +102,11 @@ class Inference:
                 job = Job([PROBE], loop.create_future(), deadline=math.inf)
                 try:
                     await self._batcher.ask_thread(job)
-                    self._answered = True
+                    self.answers_probes = True
                 except Exception:
-                    if self._answered:
+                    if self.answers_probes:
                         logger.exception("the model fails")
-                    self._answered = False
+                    self.answers_probes = False
 
     @property
     def hung_s(self) -> float:

@@ -340,19 +340,25 @@ def test_what_takes_long_is_not_computed_on_the_event_loop(
     assert threads[2] != {"inference"}
 
 
-def test_the_loop_answers_while_the_model_computes(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy, done = threading.Event(), threading.Event()
-
+def hold_until(monkeypatch: pytest.MonkeyPatch, done: threading.Event, busy: threading.Event | None = None) -> None:
+    """Let no prediction be made before done; busy tells that one waits."""
     predict = Predictor.predict
 
-    def stuck(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
-        busy.set()
+    def held(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+        if busy is not None:
+            busy.set()
         done.wait()
         return predict(self, texts, top_k, **rest)
 
+    monkeypatch.setattr(Predictor, "predict", held)
+
+
+def test_the_loop_answers_while_the_model_computes(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, done = threading.Event(), threading.Event()
+
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         wait_until_loaded(client)
-        monkeypatch.setattr(Predictor, "predict", stuck)
+        hold_until(monkeypatch, done, busy)
         monkeypatch.setattr(Answers, "seconds", lambda self, item: 2 * HOLD_S)
         caller = threading.Thread(target=lambda: client.post("/predict", json={"inputs": "x"}))
         caller.start()
@@ -408,16 +414,10 @@ def test_a_timeout_is_a_whole_number(client: TestClient, value: str) -> None:
 
 def test_more_texts_than_may_wait_are_refused(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    predict = Predictor.predict
-
-    def stuck(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
-        done.wait()
-        return predict(self, texts, top_k, **rest)
-
     monkeypatch.setattr("serving.inference.HUNG_S", 1e9)
     with TestClient(create_app(settings(shared_checkpoint, max_waiting=3))) as client:
         wait_until_loaded(client)
-        monkeypatch.setattr(Predictor, "predict", stuck)
+        hold_until(monkeypatch, done)
         monkeypatch.setattr(Answers, "seconds", lambda self, item: 2 * HOLD_S)
         answers: list[int] = []
         caller = threading.Thread(
@@ -425,7 +425,7 @@ def test_more_texts_than_may_wait_are_refused(shared_checkpoint: Path, monkeypat
         )
         caller.start()
         try:
-            while not client.app.state.inference._batcher.full:  # type: ignore[attr-defined]
+            while client.app.state.inference._batcher.waiting < 3:  # type: ignore[attr-defined]
                 assert caller.is_alive()
             refused = client.post("/predict", json={"inputs": "x"})
         finally:
@@ -441,17 +441,11 @@ def test_a_model_that_hangs_is_not_ready_and_then_not_live(
     shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = threading.Event()
-    predict = Predictor.predict
-
-    def stuck(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
-        done.wait()
-        return predict(self, texts, top_k, **rest)
-
     monkeypatch.setattr("serving.inference.PULSE_S", 0.01)
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         wait_until_loaded(client)
         monkeypatch.setattr("serving.inference.HUNG_S", 0.05)
-        monkeypatch.setattr(Predictor, "predict", stuck)
+        hold_until(monkeypatch, done)
         while client.get("/health/ready").status_code == 200:  # nobody asks anything: the server does
             pass
         assert "the model does not answer" in detail(client.get("/health/ready"), 503)
