@@ -200,8 +200,9 @@ def test_refuses_an_encoder_without_its_library_or_where_there_is_none(
     "name", ["", "/nowhere", "./nowhere", "../x", "a/b/c", "~/x", "scores.jsonl", "my teacher", "x/"]
 )
 def test_a_name_that_nothing_can_have_is_refused_before_anything_is_read(
-    refused: Refused, tmp_path: Path, name: str
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # beside the clone a folder ../x may stand
     message = refused(run.main, "--train", tmp_path / "absent.csv", "--output", tmp_path / "out", "--teacher", name)
     known = f"--teacher {name}: there is no such file or folder: name a checkpoint, a .jsonl file of scores, or a"
     assert (known if name else "--teacher is empty: give it a value, or leave it out") in message
