@@ -52,14 +52,14 @@ def section(result: Mapping[str, Any]) -> str:
     scoring = of[(8, 32)]["score_mb"] / of[(8, 32)]["train_mb"]
     holds = by_texts > 3.5 and by_blocks > 4 and scoring < 0.5
     header = ("blocks", "texts", "kept for backward, MB", "peak of a step, MB", "peak of scoring, MB")
+    share = f"{scoring:.2f}" if scoring >= 0.01 else "less than 0.01"
+    extra = "" if "CPU" in result["device"] else ", with the work space that cuDNN takes for a step"
     return (
         f"{markdown(header, rows)}\n\n"
-        f"Texts of 64 tokens, {result['device']}; without the weights.\n\n"
+        f"Texts of 64 tokens, {result['device']}; without the weights{extra}.\n\n"
         f"**Verdict: {'holds' if holds else 'does not hold'}.** Four times the texts keep {by_texts:.1f} times as "
-        "much, eight "
-        f"times the blocks {by_blocks:.1f} times; scoring the same batch, which keeps nothing, takes {scoring:.2f} "
-        "of the "
-        "memory. It is not special to a card: on a CPU it is the machine's memory."
+        f"much, eight times the blocks {by_blocks:.1f} times; scoring the same batch, which keeps nothing, takes "
+        f"{share} of the memory. It is not special to a card: on a CPU it is the machine's memory."
     )
 
 

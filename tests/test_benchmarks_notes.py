@@ -14,9 +14,11 @@ from training.measure import peak_bytes
 CPU = torch.device("cpu")
 
 
-def test_the_page_is_what_the_figures_say() -> None:
+def test_the_pages_are_what_the_figures_say() -> None:
     figures = json.loads((notes.DOCS / "measured" / "notes.json").read_text())
     assert notes.render(figures, notes.studies()) == (notes.DOCS / "notes-measured.md").read_text()
+    of_gpu = json.loads((notes.DOCS / "measured" / "notes-cuda.json").read_text())
+    assert notes.render(of_gpu, {}) == (notes.DOCS / "notes-measured-cuda.md").read_text()
 
 
 @pytest.mark.parametrize("claim", notes.CLAIMS, ids=lambda claim: claim.title)
