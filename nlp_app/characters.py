@@ -22,14 +22,15 @@ MOST_MARKS = 30
 WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
-def kinds(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """The kind of each code point."""
-    return _tables()[0][np.minimum(codes, TABLE_SIZE)]
-
-
-def lower(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Each code point in lower case, where that is one code point."""
-    return np.where(codes < TABLE_SIZE, _tables()[1][np.minimum(codes, TABLE_SIZE)], codes)
+def look_up(text: str) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """The code points of a text in lower case, each where that is one code point, and their kinds: (N,) each."""
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    places = codes if text.isascii() else np.minimum(codes, TABLE_SIZE)
+    kind, lowered = _tables()
+    found = lowered.take(places)
+    if places is not codes:
+        np.copyto(found, codes, where=codes >= TABLE_SIZE)
+    return found, kind.take(places)
 
 
 def nfkc(text: str) -> str:

@@ -7,6 +7,7 @@ at once, by array operations: no Python code runs for a single n-gram.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nlp_app.characters import ALONE, DIGIT, LETTER, SPACE, SYMBOL, UPPER, kinds, lower, nfkc
+from nlp_app.characters import ALONE, DIGIT, LETTER, SPACE, SYMBOL, UPPER, look_up, nfkc
 
 Hashes = NDArray[np.uint32]
 
@@ -26,6 +27,13 @@ EDGE = np.uint32(1)
 """The hash of what stands before the first and after the last word of a text: so a pair can say "at the start"."""
 WORDS, CHARACTERS, SHAPES = 0, 2, 3
 """The quarter of the slots in which each part begins: words have two. Each part of a text is scaled to length 1."""
+SEEDS = np.arange(64, dtype=np.uint32) * np.uint32(0x85EBCA6B)
+"""By the number of a kind of n-grams."""
+DIGITS_AND_CAPITALS = np.zeros(DIGIT + 1, dtype=np.uint32)
+"""By the kind of a character, so that one sum counts both; no word has 65,536 characters."""
+DIGITS_AND_CAPITALS[[DIGIT, UPPER]] = 1, 1 << 16
+POWERS_KEPT = 1 << 15
+"""Of STEP and BACK, 256 KB: enough for some hundred short texts at once."""
 TEXTS_AT_ONCE = 64
 """Enough to hide the calls of the array library, few enough for the cache."""
 
@@ -118,7 +126,7 @@ def count_ngrams(texts: Sequence[str], *, num_slots: int, char_orders: Sequence[
 def place_ngrams(text: str, *, num_slots: int, char_orders: Sequence[int]) -> Placed:
     """Find where the n-grams that count_ngrams counts in a text stand."""
     bits = num_slots.bit_length() - 1
-    lowered, kind = _read(f" {clean(text)} ")
+    lowered, kind = look_up(f" {clean(text)} ")
     starts, stops = word_spans(kind)
     words = split_words(lowered, kind, np.array([len(kind)]))
     numbers = np.pad(np.arange(len(starts)), 1, constant_values=-1)
@@ -147,32 +155,37 @@ def clean(text: str) -> str:
 
 def _count(texts: Sequence[str], bits: int, char_orders: Sequence[int]) -> list[Ngrams]:
     padded = [f" {clean(text)} " for text in texts]
-    lowered, kind = _read("".join(padded))
-    ends = np.cumsum([len(text) for text in padded])
-    owners = np.repeat(np.arange(len(texts), dtype=np.uint32), [len(text) for text in padded])
-    words = split_words(lowered, kind, ends)
+    lowered, kind = look_up("".join(padded))
+    lengths = np.array([len(text) for text in padded])
+    words = split_words(lowered, kind, lengths.cumsum())
     found = word_ngrams(words)
-    of_words = [words.owners.astype(np.uint32)] * len(found)
+    owners = [words.owners] * len(found)
     if char_orders:
         found += character_ngrams(lowered, kind != SPACE, char_orders)
-    of_all = [*of_words, *[owners] * (len(found) - len(of_words))]
+        owners += [np.arange(len(texts)).repeat(lengths)] * (len(found) - len(owners))
     keep = np.concatenate([one.keep for one in found])
-    texts_of = np.concatenate([owner[: len(one.keep)] for owner, one in zip(of_all, found, strict=True)])[keep]
-    keys = texts_of << np.uint32(bits) | _slots(found, keep, bits)
+    keys = _slots(found, keep, bits)
+    if len(texts) > 1:
+        of_all = [owner[: len(one.keep)] for owner, one in zip(owners, found, strict=True)]
+        keys |= np.concatenate(of_all)[keep].astype(np.uint32) << np.uint32(bits)
     keys.sort()
-    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    counts = np.diff(first, append=len(keys)).astype(np.float32)
+    first, counts = _runs(keys)
     keys = keys[first]
-    bounds = np.searchsorted(keys, np.arange(1, len(texts), dtype=np.uint32) << np.uint32(bits)).tolist()
+    bounds = keys.searchsorted(np.arange(1, len(texts), dtype=np.uint32) << np.uint32(bits)).tolist()
     slots = (keys & np.uint32((1 << bits) - 1)).astype(np.int32)
     spans = pairwise([0, *bounds, len(keys)])  # slices: np.split takes ten times as long
     return [Ngrams(slots[start:stop], counts[start:stop]) for start, stop in spans]
 
 
-def _read(text: str) -> tuple[Hashes, NDArray[np.uint8]]:
-    """The characters of a text in lower case, and their kinds."""
-    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    return lower(codes), kinds(codes)
+def _runs(keys: Hashes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where each run of equal keys begins, and how long it is."""
+    changes = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
+    first = changes.nonzero()[0]
+    counts = np.empty(len(first), dtype=np.float32)
+    counts[:-1] = first[1:] - first[:-1]
+    counts[-1] = len(keys) - first[-1]
+    return first, counts
 
 
 def _placed(found: Found, numbers: NDArray[np.int64], bits: int) -> Places:
@@ -190,20 +203,22 @@ def split_words(codes: Hashes, kind: NDArray[np.uint8], ends: NDArray[np.int64])
         ends: (B,) where each text ends.
     """
     starts, stops = word_spans(kind)
-    owners = np.searchsorted(ends, starts, side="right")
-    places = np.arange(len(starts)) + 2 * owners + 1
+    owners = ends.searchsorted(starts, side="right")
+    firsts = kind.take(starts)
+    mixed = _mixed(np.stack([_spans(codes, starts, stops), _shapes(kind, firsts, starts, stops)]))
+    np.copyto(mixed[1], mixed[0], where=firsts == SYMBOL)
     both = np.full((2, len(starts) + 2 * len(ends)), EDGE)
-    both[0, places] = _mixed(_spans(codes, starts, stops))
-    both[1, places] = np.where(kind[starts] == SYMBOL, both[0, places], _mixed(_shapes(kind, starts, stops)))
-    return Words(both[0], both[1], np.repeat(np.arange(len(ends)), np.bincount(owners, minlength=len(ends)) + 2))
+    both[:, np.arange(1, len(starts) + 1) + 2 * owners] = mixed
+    lengths = np.bincount(owners, minlength=len(ends)) + 2
+    return Words(both[0], both[1], np.arange(len(ends)).repeat(lengths))
 
 
 def word_spans(kind: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first character of each word and the one after its last; the first and the last character are spaces."""
     inside = kind >= LETTER
-    single = (kind == SYMBOL) | (kind == ALONE)
-    starts = np.flatnonzero(single[1:] | (inside[1:] & ~inside[:-1])) + 1
-    stops = np.flatnonzero(single[:-1] | (inside[:-1] & ~inside[1:])) + 1
+    single = kind - np.uint8(SYMBOL) <= ALONE - SYMBOL  # a space becomes 255
+    starts = (single[1:] | (inside[1:] > inside[:-1])).nonzero()[0] + 1
+    stops = (single[:-1] | (inside[:-1] > inside[1:])).nonzero()[0] + 1
     return starts, stops
 
 
@@ -242,24 +257,37 @@ def character_ngrams(codes: Hashes, inside: NDArray[np.bool_], char_orders: Sequ
 
 def _spans(codes: Hashes, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Hashes:
     """The polynomial hash of each run of characters, a difference of two sums brought back to the run's beginning."""
-    powers = np.cumprod(np.full(len(codes), STEP), dtype=np.uint32)
-    sums = np.concatenate([[np.uint32(0)], np.cumsum(codes * powers, dtype=np.uint32)])
-    back = np.cumprod(np.full(len(codes), BACK), dtype=np.uint32)
+    powers, back = _powers_kept() if len(codes) <= POWERS_KEPT else _powers(len(codes))
+    sums = np.zeros(len(codes) + 1, dtype=np.uint32)
+    (codes * powers[: len(codes)]).cumsum(dtype=np.uint32, out=sums[1:])
     found: Hashes = (sums[stops] - sums[starts]) * back[starts]
     return found
 
 
-def _shapes(kind: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Hashes:
+@cache
+def _powers_kept() -> tuple[Hashes, Hashes]:
+    return _powers(POWERS_KEPT)
+
+
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """STEP, STEP^2 … and the same of BACK."""
+    return np.full(count, STEP).cumprod(dtype=np.uint32), np.full(count, BACK).cumprod(dtype=np.uint32)
+
+
+def _shapes(
+    kind: NDArray[np.uint8], firsts: NDArray[np.uint8], starts: NDArray[np.int64], stops: NDArray[np.int64]
+) -> Hashes:
     """Of each word: 1 to 4 digits or more, letters with digits, all capitals, capitalised, other."""
+    sums = np.zeros(len(kind) + 1, dtype=np.uint32)
+    DIGITS_AND_CAPITALS.take(kind).cumsum(dtype=np.uint32, out=sums[1:])
+    counted = sums[stops] - sums[starts]
     length = stops - starts
-    sums = np.zeros((2, len(kind) + 1), dtype=np.int32)
-    np.cumsum(kind == DIGIT, out=sums[0, 1:])
-    np.cumsum(kind == UPPER, out=sums[1, 1:])
-    digits, capitals = sums[:, stops] - sums[:, starts]
-    shapes = np.where(kind[starts] == UPPER, 22, 23)
-    shapes = np.where((capitals == length) & (length > 1), 21, shapes)
-    shapes = np.where(digits > 0, np.where(digits == length, 10 + np.minimum(length, 4), 20), shapes)
-    return shapes.astype(np.uint32)
+    digits, capitals = counted & np.uint32(0xFFFF), counted >> np.uint32(16)
+    shapes = np.where(firsts == UPPER, np.uint32(22), np.uint32(23))
+    shapes[(capitals == length) & (length > 1)] = 21
+    if digits.any():
+        shapes = np.where(digits > 0, np.where(digits == length, 10 + np.minimum(length, 4), 20), shapes)
+    return shapes.astype(np.uint32, copy=False)
 
 
 def _mixed(hashed: Hashes) -> Hashes:
@@ -273,7 +301,8 @@ def _mixed(hashed: Hashes) -> Hashes:
 
 def _seeded(hashes: Hashes, seed: int) -> Hashes:
     """Apart from the n-grams of another kind that are made of the same."""
-    return hashes + np.uint32(seed * 0x85EBCA6B & 0xFFFFFFFF)
+    seeded: Hashes = hashes + SEEDS[seed]
+    return seeded
 
 
 def _slots(found: Sequence[Found], keep: NDArray[np.bool_], bits: int) -> Hashes:
@@ -281,10 +310,11 @@ def _slots(found: Sequence[Found], keep: NDArray[np.bool_], bits: int) -> Hashes
     mixed = np.concatenate([one.hashes for one in found])[keep] * STEP
     mixed ^= mixed >> np.uint32(15)
     mixed *= np.uint32(0x2C1B3C6D)
-    start = 0
+    start = begun = 0
     for part, kinds_of_part in groupby(found, key=lambda one: one.part):
-        stop = start + sum(int(np.count_nonzero(one.keep)) for one in kinds_of_part)
+        ended = begun + sum(len(one.keep) for one in kinds_of_part)
+        stop = start + int(np.count_nonzero(keep[begun:ended]))
         mixed[start:stop] >>= np.uint32(32 - (bits - 1 if part == WORDS else bits - 2))
         mixed[start:stop] |= np.uint32(part << (bits - 2))
-        start = stop
+        start, begun = stop, ended
     return mixed

@@ -30,14 +30,14 @@ def score(module: TextClassifier | FoldedClassifier, encoded: Sequence[Encoded])
     Returns:
         (N, C) float32 on the CPU, in the order of the texts.
     """
-    logits = torch.empty(len(encoded), module.config.num_classes)
+    logits = np.empty((len(encoded), module.config.num_classes), dtype=np.float32)
     device = module.device
     with torch.inference_mode():
         for rows in _batches([len(text.input_ids) for text in encoded]):
             input_ids = torch.from_numpy(pad([encoded[row].input_ids for row in rows]))
             ngrams = None if module.ngrams is None else join([encoded[row].ngrams for row in rows]).to(device)
-            logits[torch.from_numpy(rows)] = module.logits(input_ids.to(device), ngrams).float().cpu()
-    return logits
+            logits[rows] = module.logits(input_ids.to(device), ngrams).float().cpu().numpy()
+    return torch.from_numpy(logits)
 
 
 def familiarity(module: TextClassifier | FoldedClassifier, encoded: Sequence[Encoded]) -> Tensor:
@@ -56,8 +56,9 @@ def familiarity(module: TextClassifier | FoldedClassifier, encoded: Sequence[Enc
     found = np.empty(len(encoded), dtype=np.float32)
     for start in range(0, len(encoded), TEXTS_AT_ONCE):
         slots = [text.ngrams.slots for text in encoded[start : start + TEXTS_AT_ONCE]]
-        lengths = np.array(list(map(len, slots)))  # none is 0: a blank text has its two ends side by side
-        sums = np.add.reduceat(known.take(np.concatenate(slots)) > 0, lengths.cumsum() - lengths, dtype=np.float32)
+        rows = known.take(slots[0] if len(slots) == 1 else np.concatenate(slots))
+        lengths = np.array([len(one) for one in slots])  # none is 0: a blank text has its two ends side by side
+        sums = np.add.reduceat(rows > 0, lengths.cumsum() - lengths, dtype=np.float32)
         found[start : start + TEXTS_AT_ONCE] = sums / lengths
     return torch.from_numpy(found)
 

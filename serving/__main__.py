@@ -1,6 +1,8 @@
 """`python -m serving --checkpoint DIR`: serve a checkpoint over HTTP until SIGTERM or Ctrl-C, then exit with 0."""
 
 import argparse
+import asyncio
+import functools
 import logging
 import math
 import os
@@ -17,11 +19,15 @@ import uvicorn
 from pydantic import ValidationError
 
 from serving.app import create_app
+from serving.connections import Connections
+from serving.protocol import Protocol
 from serving.settings import Settings
 
 SECONDS_TO_FINISH = 15
 """Accepted requests have this long after SIGTERM, or as long as a request may take at most, which is more by default;
 a client that stalls must not keep the server alive."""
+FILES_LEFT = 64
+"""Open files that are no connections."""
 
 
 def main() -> int:
@@ -40,7 +46,28 @@ def main() -> int:
         server.should_exit = True
 
     seconds = max(SECONDS_TO_FINISH, math.ceil(settings.request_timeout_s))
-    config = uvicorn.Config(app, log_level=settings.log_level, access_log=False, timeout_graceful_shutdown=seconds)
+    peers = Connections(
+        most=min(settings.max_connections, most_files() - FILES_LEFT),
+        most_per_client=settings.max_connections_per_client,
+        header_s=settings.header_timeout_s,
+        body_s=settings.body_timeout_s,
+    )
+
+    async def sweep() -> None:
+        peers.sweep(asyncio.get_running_loop().time())
+
+    config = uvicorn.Config(
+        app,
+        http=functools.partial(Protocol, posts=app.state.posts, peers=peers),  # type: ignore[arg-type]
+        ws="none",
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        headers=[("x-content-type-options", "nosniff"), ("cache-control", "no-store")],
+        timeout_graceful_shutdown=seconds,
+        callback_notify=sweep,
+        timeout_notify=1,
+    )
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down: without a handler that would end us with 143.
@@ -77,6 +104,17 @@ def read_settings(argv: list[str]) -> Settings:
     if not settings.model_name.isprintable():  # bytes that are no UTF-8 stand there as lone surrogates
         raise ConfigError(f"--name (or the folder's name) {settings.model_name!r} is no printable text: choose another")
     return settings
+
+
+def most_files() -> int:
+    """Open files that the process may have: as many as the system lets it."""
+    if sys.platform == "win32":
+        return 1024
+    import resource  # Windows has none
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else sys.maxsize
 
 
 def listen(settings: Settings) -> socket.socket:

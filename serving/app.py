@@ -35,6 +35,7 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     app.include_router(router)
     app.state.inference = Inference(settings=settings)
     predict = Predict(inference=app.state.inference, settings=settings)
+    app.state.posts = {b"/predict": predict}
     app.add_middleware(FastPath, posts={"/predict": predict}, max_bytes=settings.max_body_bytes)
     app.add_exception_handler(Refused, _refuse)
     return app

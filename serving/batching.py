@@ -69,6 +69,10 @@ class Job:
     """What its items add to a batch."""
     found: list[bytes] = field(default_factory=list)
     """The answers to the first items."""
+    long: bool = False
+    """Whether it is the thread's."""
+    expiry: asyncio.TimerHandle | None = None
+    """Tells that the deadline has passed."""
 
 
 Part = tuple[Job, int]
@@ -102,51 +106,66 @@ class Batcher:
         self.busy_since: float | None = None
         """When the thread was given what it has not answered yet, in the time of the event loop."""
 
-    async def ask(self, items: Sequence[Item], deadline: float, gone: Gone | None = None) -> list[bytes]:
-        """The answers to the texts of a request, in their order; nothing is computed any more once it is cancelled.
+    def submit(self, items: Sequence[Item], deadline: float) -> Job:
+        """Take the texts of a request; its answers come to the job, whose cancelling ends all work for it.
 
         Args:
             items: the texts, at least one.
             deadline: in the time of the event loop.
-            gone: returns when the client has gone; awaited only where the thread is asked.
 
         Raises:
-            Refused: 429, there is no room for all of them; 504, the deadline has passed and they are not computed.
-            ClientDisconnect: gone returned first.
+            Refused: 429, there is no room for all of them. The job gets 504 where the deadline passes.
         """
         if self.waiting + len(items) > self._bounds.waiting and self.waiting:
             raise too_busy()
         loop = asyncio.get_running_loop()
         job = Job(items, loop.create_future(), deadline, sum(map(self.model.seconds, items)))
         self.waiting += len(items)
-        try:
-            if self.model.call_s + job.seconds > HOLD_S:
-                return await self.ask_thread(job, gone)
+        job.answers.add_done_callback(lambda _: self._release(job))
+        if self.model.call_s + job.seconds > HOLD_S:
+            self.submit_long(job, loop)
+        else:
             self._short.append(job)
             self._schedule(loop)
-            return await job.answers
-        finally:
-            self.waiting -= len(items)
+        return job
 
-    async def ask_thread(self, job: Job, gone: Gone | None = None) -> list[bytes]:
-        """The answers to a job whose texts are counted already, by the thread."""
-        loop = asyncio.get_running_loop()
-        expiry = None if job.deadline == math.inf else loop.call_at(job.deadline, _expire, job)
-        watcher = None if gone is None else loop.create_task(_drop(job, gone))
+    def submit_long(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        """Take a job that the thread answers, whose texts are counted already."""
+        job.expiry = None if job.deadline == math.inf else loop.call_at(job.deadline, _expire, job)
+        job.long = True
         self._long.append(job)
         if self._running is None:
             self._running = loop.create_task(self._run_long(loop))
+
+    async def ask(self, items: Sequence[Item], deadline: float, gone: Gone | None = None) -> list[bytes]:
+        """The answers to the texts of a request, in their order.
+
+        Args:
+            items: as of submit.
+            deadline: as of submit.
+            gone: returns when the client has gone; awaited only where the thread is asked.
+
+        Raises:
+            Refused: 429 as of submit; 504, the deadline has passed and they are not computed.
+            ClientDisconnect: gone returned first.
+        """
+        job = self.submit(items, deadline)
+        watches = asyncio.ensure_future(_drop(job, gone)) if gone is not None and job.long else None
         try:
             return await job.answers
         finally:
-            for waits in (expiry, watcher):
-                if waits is not None:
-                    waits.cancel()
+            if watches is not None:
+                watches.cancel()
 
     async def close(self) -> None:
         """Wait until the thread has answered what it was asked."""
         if self._running is not None:
             await self._running
+
+    def _release(self, job: Job) -> None:
+        self.waiting -= len(job.items)
+        if job.expiry is not None:
+            job.expiry.cancel()
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """After the callbacks that are ready now: requests that were read together are answered together."""

@@ -6,7 +6,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.inference import Inference
-from serving.problems import Refused, too_large
+from serving.problems import Refused, failed, too_large
 from serving.requests import check_headers, read_items, timeout_s
 from serving.settings import Settings
 
@@ -17,8 +17,8 @@ class Predict:
     """Answers the requests of one model."""
 
     def __init__(self, *, inference: Inference, settings: Settings) -> None:
-        self._inference = inference
-        self._settings = settings
+        self.inference = inference
+        self.settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -28,6 +28,8 @@ class Predict:
             await refused.response()(scope, receive, send)
         except ClientDisconnect:  # nobody is there to be told
             return
+        except Exception as error:
+            await failed(error).response()(scope, receive, send)
         else:
             length = (b"content-length", str(len(body)).encode())
             await send({"type": "http.response.start", "status": 200, "headers": [KIND, length]})
@@ -36,15 +38,15 @@ class Predict:
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         started = asyncio.get_running_loop().time()
         headers = dict(scope["headers"])
-        check_headers(headers, self._settings)
-        deadline = started + timeout_s(headers, self._settings)
-        items = read_items(await read_body(receive, self._settings.max_body_bytes), self._settings)
+        check_headers(headers, self.settings)
+        deadline = started + timeout_s(headers, self.settings)
+        items = read_items(await read_body(receive, self.settings.max_body_bytes), self.settings)
 
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        return await self._inference.predict(items, deadline, gone)
+        return await self.inference.ask(items, deadline, gone)
 
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:

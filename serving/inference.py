@@ -58,7 +58,19 @@ class Inference:
         bounds = Bounds(waiting=self._settings.max_waiting)
         self._batcher = Batcher(model=answers, thread=self._thread, bounds=bounds)
 
-    async def predict(self, items: Sequence[Item], deadline: float, gone: Gone | None = None) -> bytes:
+    def submit(self, items: Sequence[Item], deadline: float) -> Job:
+        """Take the texts of a request, at least one.
+
+        Args:
+            items: the texts.
+            deadline: in the time of the event loop.
+
+        Raises:
+            Refused: 429, as of Batcher.submit; 503, there is no model, or it hangs.
+        """
+        return self.batcher.submit(items, deadline)
+
+    async def ask(self, items: Sequence[Item], deadline: float, gone: Gone | None = None) -> bytes:
         """The body of the answer, as JSON.
 
         Args:
@@ -71,8 +83,11 @@ class Inference:
             ClientDisconnect: the client has gone.
         """
         batcher = self.batcher
+        return self.body(await batcher.ask(items, deadline, gone) if items else [])
+
+    def body(self, answers: Sequence[bytes]) -> bytes:
+        """What is sent, of the answers to the texts of a request."""
         before, after = self._around
-        answers = await batcher.ask(items, deadline, gone) if items else []
         return before + b",".join(answers) + after
 
     @property
@@ -100,8 +115,9 @@ class Inference:
             await asyncio.sleep(PULSE_S)
             if self._batcher is not None and self._batcher.busy_since is None:
                 job = Job([PROBE], loop.create_future(), deadline=math.inf)
+                self._batcher.submit_long(job, loop)
                 try:
-                    await self._batcher.ask_thread(job)
+                    await job.answers
                     self.answers_probes = True
                 except Exception:
                     if self.answers_probes:

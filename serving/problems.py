@@ -1,14 +1,10 @@
 """Refusals: every 4xx and 5xx body is {"detail": one sentence}, and none repeats what the client sent."""
 
-from typing import Any
+import logging
 
-from pydantic import ValidationError
-from pydantic_core import from_json
 from starlette.responses import JSONResponse
 
-FIELDS = ("inputs", "top_k", "explain")
-BRANCH = 2
-"""Length of the place of an error in a branch of a union; an item's is longer by its number."""
+logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -19,10 +15,14 @@ class Refused(Exception):
         self.status = status
         self.detail = detail
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Beside those of the body."""
+        return {"retry-after": "1"} if self.status in (429, 503) else {}
+
     def response(self) -> JSONResponse:
         """The answer to send."""
-        headers = {"Retry-After": "1"} if self.status in (429, 503) else None
-        return JSONResponse({"detail": self.detail}, self.status, headers=headers)
+        return JSONResponse({"detail": self.detail}, self.status, headers=self.headers)
 
 
 def too_large(max_bytes: int) -> Refused:
@@ -40,46 +40,28 @@ def expired() -> Refused:
     return Refused(504, "the texts were not answered in time: ask again, with fewer or with a longer timeout")
 
 
-def parse(body: bytes) -> Any:
-    """The JSON of a body, of which nothing is checked but its fields: pydantic would make an error of each wrong one.
-
-    Raises:
-        Refused: it is not JSON, lacks a field, or has an unknown one.
-    """
-    try:
-        values = from_json(body)
-    except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {error}") from None
-    if isinstance(values, dict) and "inputs" not in values:
-        raise Refused(422, 'inputs: is missing: send {"inputs": "a text"} or {"inputs": ["a text", "another"]}')
-    if isinstance(values, dict) and not values.keys() <= set(FIELDS):
-        raise Refused(422, f"the body has a field other than {', '.join(FIELDS[:-1])} and {FIELDS[-1]}: leave it out")
-    return values
+def failed(error: BaseException) -> Refused:
+    """A fault of ours, which the log tells of."""
+    logger.error("a request failed", exc_info=error)
+    return Refused(500, "the server failed at this request: its log says how")
 
 
-def malformed(error: ValidationError) -> Refused:
-    """JSON that is no PredictRequest."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    # Of a union's errors those that got furthest: the first of a list's items, or the last, which is the list's own.
-    furthest = max(len(detail["loc"]) for detail in details)
-    found = [detail for detail in details if len(detail["loc"]) == furthest]
-    worst = found[0 if len(found[0]["loc"]) > BRANCH else -1]
-    return Refused(422, f"{_where(worst['loc'])}: {_RULES.get(worst['type'], worst['msg'])}")
-
-
-def _where(loc: tuple[Any, ...]) -> str:
-    """('inputs', 'list[constrained-str]', 3) -> 'inputs[3]'; the middle part names the branch of a union."""
-    if not loc:
-        return "the body"
-    return str(loc[0]) + "".join(f"[{part}]" for part in loc[1:] if isinstance(part, int))
+def malformed(message: str) -> Refused:
+    """JSON that breaks a rule, by what msgspec says of it: a fault, and for a field where it is, as `$.inputs[3]`."""
+    fault, _, place = message.rstrip("`").partition(" - at `$.")
+    if "unknown field" in fault:
+        return Refused(422, "the body has a field other than inputs, top_k and explain: leave it out")
+    if "missing required field" in fault:
+        return Refused(422, 'inputs: is missing: send {"inputs": "a text"} or {"inputs": ["a text", "another"]}')
+    if not place:
+        return Refused(422, 'the body: must be an object such as {"inputs": "a text"}')
+    if place == "top_k" and ">= 1" in fault:
+        return Refused(422, "top_k: must be 1 or more")
+    return Refused(422, f"{place}: {_RULES.get(place, 'must be a string')}")
 
 
 _RULES = {
-    "string_type": "must be a string",
-    "list_type": "must be a string or a list of strings",
-    "int_type": "must be a whole number",
-    "bool_type": "must be true or false",
-    "greater_than_equal": "must be 1 or more",
-    "model_type": 'must be an object such as {"inputs": "a text"}',
-    "model_attributes_type": 'must be an object such as {"inputs": "a text"}',
+    "inputs": "must be a string or a list of strings",
+    "top_k": "must be a whole number",
+    "explain": "must be true or false",
 }

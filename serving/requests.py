@@ -1,13 +1,12 @@
 """What a request asks, read from its headers and its body, with every limit."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated
 
-from pydantic import ValidationError
+import msgspec
 
 from serving.batching import Item
-from serving.problems import Refused, malformed, parse, too_large
-from serving.schemas import PredictRequest
+from serving.problems import Refused, malformed, too_large
 from serving.settings import Settings
 
 TIMEOUT = b"x-request-timeout-ms"
@@ -53,29 +52,39 @@ def timeout_s(headers: Mapping[bytes, bytes], limits: Settings) -> float:
     return limits.request_timeout_s if len(digits) > MOST_DIGITS else min(limits.request_timeout_s, int(digits) / 1000)
 
 
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """A body as schemas.PredictRequest describes it, decoded and checked in one pass that ends at the first fault.
+
+    Decoding first and checking then would hold the event loop for 0.5 s where 5 MB of JSON are a million empty lists.
+    """
+
+    inputs: str | list[str]
+    top_k: Annotated[int, msgspec.Meta(ge=1)] = 1
+    explain: bool = False
+
+
 def read_items(body: bytes, limits: Settings) -> list[Item]:
     """The texts of a body.
 
     Raises:
         Refused: 400, it is not JSON; 422, it breaks a rule.
     """
-    values = parse(body)
-    _check_count(values, limits)
     try:
-        asked = PredictRequest.model_validate(values)
-    except ValidationError as error:
-        raise malformed(error) from None
-    texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-    if asked.explain:
-        _check_explained(texts, limits)
-    for index, text in enumerate(texts):
-        if len(text) > limits.max_characters:
-            where = "inputs" if isinstance(asked.inputs, str) else f"inputs[{index}]"
-            raise Refused(
-                422,
-                f"{where}: the text has {len(text):,} characters, but may have {limits.max_characters:,}: shorten it",
-            )
-    return [Item(text, asked.top_k, asked.explain) for text in texts]
+        asked = DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        raise malformed(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, f"the body is not JSON: {error}") from None
+    if isinstance(asked.inputs, str):
+        _check_length(asked.inputs, "inputs", limits)
+        return [Item(asked.inputs, asked.top_k, asked.explain)]
+    _check_count(len(asked.inputs), asked.explain, limits)
+    for index, text in enumerate(asked.inputs):
+        _check_length(text, f"inputs[{index}]", limits)
+    return [Item(text, asked.top_k, asked.explain) for text in asked.inputs]
+
+
+DECODER = msgspec.json.Decoder(Asked)
 
 
 def _is_json(kind: str) -> bool:
@@ -84,21 +93,24 @@ def _is_json(kind: str) -> bool:
     return name.strip().lower() == "application/json" and named.get("charset", "utf-8").strip(' "') in ("utf-8", "utf8")
 
 
-def _check_count(values: Any, limits: Settings) -> None:
-    """Before pydantic looks at every text, and makes an error of every one that is none."""
-    inputs = values.get("inputs") if isinstance(values, dict) else None
-    if isinstance(inputs, list) and len(inputs) > limits.max_inputs:
+def _check_length(text: str, where: str, limits: Settings) -> None:
+    if len(text) > limits.max_characters:
         raise Refused(
             422,
-            f"inputs: there are {len(inputs)} texts, but a request may hold {limits.max_inputs}: send several requests",
+            f"{where}: the text has {len(text):,} characters, but may have {limits.max_characters:,}: shorten it",
         )
 
 
-def _check_explained(texts: list[str], limits: Settings) -> None:
+def _check_count(texts: int, explain: bool, limits: Settings) -> None:
     """An explanation takes as long as many predictions."""
-    if len(texts) > limits.max_explained:
+    if texts > limits.max_inputs:
         raise Refused(
             422,
-            f"inputs: there are {len(texts)} texts, but a request with explain may hold {limits.max_explained}: "
+            f"inputs: there are {texts} texts, but a request may hold {limits.max_inputs}: send several requests",
+        )
+    if explain and texts > limits.max_explained:
+        raise Refused(
+            422,
+            f"inputs: there are {texts} texts, but a request with explain may hold {limits.max_explained}: "
             "send several requests, or leave explain out",
         )

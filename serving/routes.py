@@ -16,13 +16,13 @@ from serving.settings import Settings
 router = APIRouter()
 
 
-def inference(request: Request) -> Inference:
+async def inference(request: Request) -> Inference:
     """The inference thread of the app that got this request."""
     found: Inference = request.app.state.inference
     return found
 
 
-def settings(request: Request) -> Settings:
+async def settings(request: Request) -> Settings:
     """The settings of the app that got this request."""
     found: Settings = request.app.state.settings
     return found

@@ -27,7 +27,11 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(30, gt=0, le=3600, description="seconds after which a request gets 504")
     max_explained: int = Field(32, ge=1, description="texts in one request that asks for explanations")
     max_characters: int = Field(MAX_CHARACTERS, ge=1, description="characters in one text")
-    max_body_bytes: int = Field(8 * 1024 * 1024, ge=1, description="bytes in one request's body")
+    max_connections: int = Field(2048, ge=1, description="connections at a time; beyond them idle ones are closed")
+    max_connections_per_client: int = Field(0, ge=0, description="connections of one address; 0: all that there may be")
+    header_timeout_s: float = Field(10, gt=0, description="seconds in which a request's headers must come")
+    body_timeout_s: float = Field(30, gt=0, description="seconds in which a request's body must come")
+    max_body_bytes: int = Field(2 * 1024 * 1024, ge=1, description="bytes in one request's body")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")
 
     @property

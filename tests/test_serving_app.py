@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nlp_app import Predictor
@@ -15,8 +18,8 @@ from serving import Settings, create_app, requests
 from serving.answers import Answers
 from serving.batching import HOLD_S, Item, weight
 from serving.inference import Inference
-from serving.problems import Refused, malformed
-from serving.schemas import PredictResponse
+from serving.problems import Refused
+from serving.schemas import PredictRequest, PredictResponse
 from tests.conftest import LABELS, TEXTS
 
 
@@ -106,22 +109,49 @@ def test_answers_blank_texts_and_empty_lists(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"inputs": [1] * 1000}, "inputs: there are 1000 texts, but a request may hold 8"),
-        ({"inputs": "x", **{f"k{number}": 1 for number in range(300)}}, "has a field other than inputs"),
-        ({"inputs": ["a", 1, 2, 3]}, "inputs[1]: must be a string"),
+        ('{"inputs": [1, ', "inputs[0]: must be a string"),
+        ('{"inputs": ["x", [', "inputs[1]: must be a string"),
+        ('{"inputs": "x", "k": [[[', "has a field other than inputs"),
+        ("[[[", 'the body: must be an object such as {"inputs": "a text"}'),
     ],
 )
-def test_many_faults_make_few_errors(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], message: str
-) -> None:
-    """An error for each of a million wrong items would hold the event loop for seconds and take gigabytes."""
+def test_a_body_is_read_up_to_its_first_fault(client: TestClient, body: str, message: str) -> None:
+    """A million empty lists would hold the event loop for half a second: what comes after a fault is not looked at."""
+    assert message in detail(post(client, body), 422)
 
-    def few(error: ValidationError) -> Refused:
-        assert error.error_count() <= 8
-        return malformed(error)
 
-    monkeypatch.setattr(requests, "malformed", few)
-    assert message in detail(client.post("/predict", json=body), 422)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=2),
+    max_leaves=5,
+)
+bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "inputs": json_values | st.text() | st.lists(st.text() | json_values, max_size=4),
+        "top_k": json_values | st.integers(0, 3),
+        "explain": json_values | st.booleans(),
+        "more": json_values,
+    },
+)
+
+
+@given(body=bodies | json_values)
+@hypothesis.settings(max_examples=1000)
+def test_what_is_read_is_what_the_openapi_document_says(body: Any) -> None:
+    """schemas.PredictRequest describes the body, requests.Asked reads it."""
+    content = json.dumps(body).encode()
+    limits = Settings(checkpoint=Path("x"))
+    try:
+        described = PredictRequest.model_validate_json(content)
+    except ValidationError:
+        with pytest.raises(Refused) as refused:
+            requests.read_items(content, limits)
+        assert refused.value.status == 422
+    else:
+        texts = [described.inputs] if isinstance(described.inputs, str) else described.inputs
+        expected = [Item(text, described.top_k, described.explain) for text in texts]
+        assert requests.read_items(content, limits) == expected
 
 
 @pytest.mark.parametrize("value", ["charset=utf-8; x=y", "charset=UTF-8", 'charset="utf-8"', "x=y"])
@@ -181,11 +211,11 @@ def test_health_and_info(client: TestClient, weather: Predictor) -> None:
         ('{"inputs": "x"', 400, "the body is not JSON"),
         ('{"inputs": "\\ud800"}', 400, "the body is not JSON"),
         ('{"inputs": ["ok", "\\udc00 tail"]}', 400, "the body is not JSON"),
-        ("[" * 2000, 400, "the body is not JSON: recursion limit exceeded"),
-        ('{"inputs": ' + "[" * 1500 + "]" * 1500 + "}", 400, "the body is not JSON: recursion limit exceeded"),
-        ('{"inputs": "x", "top_k": NaN}', 422, "top_k: must be a whole number"),
-        ('{"inputs": "x", "top_k": Infinity}', 422, "top_k: must be a whole number"),
-        ('{"inputs": NaN}', 422, "inputs: must be a string or a list of strings"),
+        ("[" * 2000, 422, "the body: must be an object"),
+        ('{"inputs": ' + "[" * 1500 + "]" * 1500 + "}", 422, "inputs[0]: must be a string"),
+        ('{"inputs": "x", "top_k": NaN}', 400, "the body is not JSON"),
+        ('{"inputs": "x", "top_k": Infinity}', 400, "the body is not JSON"),
+        ('{"inputs": NaN}', 400, "the body is not JSON"),
         ('{"inputs": "x", "top_k": 0}', 422, "top_k: must be 1 or more"),
         ('{"inputs": "x", "top_k": 1.5}', 422, "top_k: must be a whole number"),
         ('{"inputs": "x", "top_k": "2"}', 422, "top_k: must be a whole number"),
@@ -199,13 +229,13 @@ def test_health_and_info(client: TestClient, weather: Predictor) -> None:
         ('{"inputs": {"a": 1}}', 422, "inputs: must be a string or a list of strings"),
         ('{"inputs": ["a", 3]}', 422, "inputs[1]: must be a string"),
         ('{"inputs": ["a", ["b"]]}', 422, "inputs[1]: must be a string"),
-        ('{"text": "x"}', 422, "inputs: is missing"),
+        ('{"text": "x"}', 422, "the body has a field other than inputs, top_k and explain: leave it out"),
         ("{}", 422, "inputs: is missing"),
         ('{"inputs": "x", "topk": 3}', 422, "the body has a field other than inputs, top_k and explain: leave it out"),
         ("[]", 422, 'the body: must be an object such as {"inputs": "a text"}'),
         ("null", 422, "the body: must be an object"),
         ('"x"', 422, "the body: must be an object"),
-        ("NaN", 422, "the body: must be an object"),
+        ("NaN", 400, "the body is not JSON"),
         (json.dumps({"inputs": ["x"] * 9}), 422, "inputs: there are 9 texts, but a request may hold 8"),
         (json.dumps({"inputs": "x" * 501}), 422, "inputs: the text has 501 characters, but may have 500"),
         (json.dumps({"inputs": ["x", "y" * 501]}), 422, "inputs[1]: the text has 501 characters, but may have 500"),

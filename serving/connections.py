@@ -1,0 +1,82 @@
+"""Connections: how many there are, from whom, and which of them say nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+LOOKED_AT = 64
+"""Connections, the oldest first, among which one is sought that nobody needs."""
+
+
+class Connection(Protocol):
+    """What is asked of a connection."""
+
+    client: tuple[str, int] | None
+    due: float | None
+    """When the request that is being read must be whole; None where none is."""
+    transport: Any
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a request has come that is not answered."""
+
+    def time_out(self) -> None:
+        """Close it, since its request is not whole in time."""
+
+
+class Connections:
+    """Those of one process."""
+
+    def __init__(self, *, most: int, most_per_client: int, header_s: float, body_s: float) -> None:
+        self._most = most
+        self._most_per_client = most_per_client
+        self.header_s = header_s
+        self.body_s = body_s
+        self._all: dict[Connection, str] = {}
+        self._per_client: Counter[str] = Counter()
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._joined = b""
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, connection: Connection) -> bool:
+        """Count it; where there is no room for it, or its client has too many, it is closed, and False comes back.
+
+        An idle one makes room: clients ask again where a connection that they keep was closed.
+        """
+        client = connection.client[0] if connection.client else ""
+        if len(self._all) >= self._most:
+            oldest = next((one for one in islice(self._all, LOOKED_AT) if one.idle), None)
+            if oldest is None:
+                connection.transport.abort()
+                return False
+            self.discard(oldest)
+            oldest.transport.close()
+        if self._most_per_client and self._per_client[client] >= self._most_per_client:
+            connection.transport.abort()
+            return False
+        self._all[connection] = client
+        self._per_client[client] += 1
+        return True
+
+    def discard(self, connection: Connection) -> None:
+        """It is closed."""
+        client = self._all.pop(connection, None)
+        if client is not None:
+            self._per_client[client] -= 1
+            if not self._per_client[client]:
+                del self._per_client[client]
+
+    def sweep(self, now: float) -> None:
+        """Close those whose request is not whole in time."""
+        for connection in [one for one in self._all if one.due is not None and now >= one.due]:
+            connection.time_out()
+
+    def joined(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Headers as they are sent; made once of the list that uvicorn replaces each second."""
+        if headers is not self._headers:
+            self._headers = headers
+            self._joined = b"".join(b"%s: %s\r\n" % header for header in headers)
+        return self._joined
