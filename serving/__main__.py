@@ -73,12 +73,15 @@ def main() -> int:
         # uvicorn raises the signal again once it has shut down: without a handler that would end us with 143.
         # Until uvicorn has handlers of its own, ours must not swallow the signal either.
         signal.signal(number, ask_to_exit)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: app.state.reload_soon())
     address, port = listening.getsockname()[:2]
-    print(f"serving {settings.model_name} on http://{address}:{port} (API: http://{address}:{port}/docs)", flush=True)
+    names = ", ".join(app.state.models.names())
+    print(f"serving {names} on http://{address}:{port} (API: http://{address}:{port}/docs)", flush=True)
     server.run(sockets=[listening])
     if failures:
         raise failures[0]
-    if app.state.inference.abandoned:  # Python would wait for the thread for ever
+    if any(slot.current.abandoned for slot in app.state.models):  # Python would wait for the thread for ever
         logging.getLogger(__name__).error("the model does not answer: the server has stopped without it")
         os._exit(1)
     return 0
@@ -92,7 +95,9 @@ def read_settings(argv: list[str]) -> Settings:
     """
     parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a checkpoint over HTTP.")
     for name, field in Settings.model_fields.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{field.description} (also NLP_APP_{name.upper()})")
+        several = {"action": "append"} if name == "checkpoint" else {}
+        told = f"{field.description} (also NLP_APP_{name.upper()})"
+        parser.add_argument(f"--{name.replace('_', '-')}", help=told, **several)  # type: ignore[arg-type]
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     try:
         settings = Settings(**given)
@@ -101,8 +106,9 @@ def read_settings(argv: list[str]) -> Settings:
         name = str(detail["loc"][0])
         value = "is not given" if detail["type"] == "missing" else f"is {detail['input']!r}: {detail['msg']}"
         raise ConfigError(f"--{name.replace('_', '-')} (or NLP_APP_{name.upper()}) {value}") from None
-    if not settings.model_name.isprintable():  # bytes that are no UTF-8 stand there as lone surrogates
-        raise ConfigError(f"--name (or the folder's name) {settings.model_name!r} is no printable text: choose another")
+    for name, *_ in settings.checkpoint:
+        if not name.isprintable():  # bytes that are no UTF-8 stand there as lone surrogates
+            raise ConfigError(f"--name (or the folder's name) {name!r} is no printable text: choose another")
     return settings
 
 

@@ -1,8 +1,9 @@
-"""create_app: the FastAPI application around one checkpoint."""
+"""create_app: the FastAPI application around its checkpoints."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -12,8 +13,8 @@ from starlette.responses import Response
 from nlp_app import __version__
 from nlp_app.errors import NlpAppError
 from serving.endpoint import Predict
-from serving.inference import Inference
 from serving.limits import FastPath
+from serving.models import Models
 from serving.problems import Refused
 from serving.routes import router
 from serving.settings import Settings
@@ -24,7 +25,7 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
 
     Args:
         settings: where they are left out, they are read from the environment.
-        on_failure: called where the checkpoint cannot be loaded, after which the app answers 503 for good.
+        on_failure: called where a checkpoint cannot be loaded, after which the app answers 503 for good.
     """
     settings = settings or Settings()
     app: FastAPI = FastAPIOffline(
@@ -33,29 +34,51 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     app.state.settings = settings
     app.state.on_failure = on_failure
     app.include_router(router)
-    app.state.inference = Inference(settings=settings)
-    predict = Predict(inference=app.state.inference, settings=settings)
-    app.state.posts = {b"/predict": predict}
-    app.add_middleware(FastPath, posts={"/predict": predict}, max_bytes=settings.max_body_bytes)
+    app.state.models = models = Models(settings=settings)
+    app.state.reload_soon = lambda: None  # before the app has started
+    app.state.posts = posts_of(models, settings)
+    app.add_middleware(FastPath, posts=app.state.posts, max_bytes=settings.max_body_bytes)
     app.add_exception_handler(Refused, _refuse)
     return app
 
 
+def posts_of(models: Models, settings: Settings) -> dict[bytes, Predict]:
+    """The endpoint of each path, as it stands in a request, that takes texts."""
+    default = Predict(slot=models.default, settings=settings)
+    posts = {b"/predict": default, f"/models/{quote(models.default.served.name, safe='')}/predict".encode(): default}
+    for slot in models:
+        name, version = (quote(part, safe="") for part in slot.served[:2])
+        endpoint = Predict(slot=slot, settings=settings)
+        posts.setdefault(f"/models/{name}/predict".encode(), endpoint)
+        if version:
+            posts[f"/models/{name}/versions/{version}/predict".encode()] = endpoint
+    return posts
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Load the model beside the running server, so that the health endpoints answer from the first moment."""
+    """Load the models beside the running server, so that the health endpoints answer from the first moment."""
+    loop = asyncio.get_running_loop()
+    reloading: set[asyncio.Task[list[NlpAppError]]] = set()
+
+    def reload() -> None:
+        reloading.add(task := loop.create_task(app.state.models.reload()))
+        task.add_done_callback(reloading.discard)
+
+    app.state.reload_soon = lambda: loop.call_soon_threadsafe(reload)
     loading = asyncio.create_task(_load(app))
-    watching = asyncio.create_task(app.state.inference.watch())
+    watching = [asyncio.create_task(one) for one in (app.state.models.watch(), app.state.models.watch_folders())]
     yield
     await loading
-    watching.cancel()
-    await app.state.inference.close()
+    for task in watching:
+        task.cancel()
+    await app.state.models.close()
 
 
 async def _load(app: FastAPI) -> None:
-    await app.state.inference.load()
-    if app.state.inference.failure and app.state.on_failure:
-        app.state.on_failure(app.state.inference.failure)
+    failure = await app.state.models.load()
+    if failure is not None and app.state.on_failure:
+        app.state.on_failure(failure)
 
 
 async def _refuse(_: Request, refused: Exception) -> Response:

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.endpoint import Predict
+from serving.inference import Inference
 from serving.problems import Refused, failed, too_large
 from serving.requests import check_headers, read_items, timeout_s
 
@@ -58,7 +59,7 @@ class Direct:
         self._headers = dict(headers)
         self._default_headers = default_headers
         self._on_response = on_response
-        self._inference = endpoint.inference
+        self._inference: Inference
         self._answers: asyncio.Future[list[bytes]] | None = None
 
     def begin(self, expects_continue: bool) -> None:
@@ -81,16 +82,18 @@ class Direct:
     def end(self) -> None:
         """The body is whole."""
         limits = self._endpoint.settings
+        self._inference = self._endpoint.inference  # not before: one that was replaced meanwhile takes no more texts
         try:
             deadline = self._started + timeout_s(self._headers, limits)
             items = read_items(bytes(self.body), limits)
             if not items:
-                _ = self._inference.batcher
-                return self._respond(200, self._inference.body([]))
-            self._answers = self._inference.submit(items, deadline).answers
+                _ = self._inference.batcher  # refuses where there is none
+                self._respond(200, self._inference.body([]))
+            else:
+                self._answers = self._inference.submit(items, deadline).answers
+                self._answers.add_done_callback(self._answer)
         except Refused as refused:
-            return self._refuse(refused)
-        self._answers.add_done_callback(self._answer)
+            self._refuse(refused)
 
     def abandon(self) -> None:
         """The client has gone: nothing more is computed for it."""

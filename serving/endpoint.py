@@ -3,9 +3,11 @@
 import asyncio
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.inference import Inference
+from serving.models import Slot
 from serving.problems import Refused, failed, too_large
 from serving.requests import check_headers, read_items, timeout_s
 from serving.settings import Settings
@@ -16,9 +18,14 @@ KIND = (b"content-type", b"application/json")
 class Predict:
     """Answers the requests of one model."""
 
-    def __init__(self, *, inference: Inference, settings: Settings) -> None:
-        self.inference = inference
+    def __init__(self, *, slot: Slot, settings: Settings) -> None:
         self.settings = settings
+        self._slot = slot
+
+    @property
+    def inference(self) -> Inference:
+        """What answers now; a request keeps to it until its answer, whatever is loaded meanwhile."""
+        return self._slot.current
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -47,6 +54,18 @@ class Predict:
                 pass
 
         return await self.inference.ask(items, deadline, gone)
+
+
+class Answer(Response):
+    """The endpoint as a response of the framework, whose routes end in one."""
+
+    def __init__(self, endpoint: Predict) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the request."""
+        await self._endpoint(scope, receive, send)
 
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:

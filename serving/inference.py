@@ -14,7 +14,7 @@ from nlp_app.predictor import Predictor
 from serving.answers import Answers
 from serving.batching import Batcher, Bounds, Gone, Item, Job
 from serving.problems import Refused
-from serving.settings import Settings
+from serving.settings import Served, Settings
 
 PULSE_S = 0.5
 HUNG_S = 1.8
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 class Inference:
     """Loads the checkpoint aside and answers once its golden inputs were answered."""
 
-    def __init__(self, *, settings: Settings) -> None:
+    def __init__(self, *, served: Served, settings: Settings) -> None:
+        self.served = served
         self._settings = settings
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self._batcher: Batcher | None = None
@@ -36,6 +37,8 @@ class Inference:
         self._around = (b"", b"")
         self.answers_probes = True
         """Whether the last question that nobody asked was answered."""
+        self.closed = False
+        """Whether nothing is asked any more."""
         self.abandoned = False
         """Whether the thread still hung when all was closed."""
         self.failure: NlpAppError | None = None
@@ -53,7 +56,7 @@ class Inference:
             self.failure = CheckpointError(f"the model cannot be loaded ({type(error).__name__}: {error})")
             return
         self._predictor = answers.predictor
-        model = {"name": self._settings.model_name, "version": answers.predictor.checkpoint.version}
+        model = {"name": self.served.name, "version": answers.predictor.checkpoint.version}
         self._around = b'{"predictions":[', b'],"model":%s}' % json.dumps(model, ensure_ascii=False).encode()
         bounds = Bounds(waiting=self._settings.max_waiting)
         self._batcher = Batcher(model=answers, thread=self._thread, bounds=bounds)
@@ -98,6 +101,33 @@ class Inference:
         return self._predictor
 
     @property
+    def version(self) -> str:
+        """Of the checkpoint; empty before there is one."""
+        return "" if self._predictor is None else self._predictor.checkpoint.version
+
+    @property
+    def loaded(self) -> bool:
+        """True; Refused with 503 before."""
+        if self._batcher is None and self.failure is None:
+            raise Refused(503, "the model is still loading: ask again in a second")
+        return True
+
+    def check_ready(self) -> None:
+        """Refused with 503 where it would not answer."""
+        _ = self.batcher
+        if not self.answers_probes:
+            raise Refused(503, "the model fails: ask another server")
+
+    @property
+    def ready(self) -> bool:
+        """Whether it would answer."""
+        try:
+            self.check_ready()
+        except Refused:
+            return False
+        return True
+
+    @property
     def batcher(self) -> Batcher:
         """What is asked; Refused with 503 where that has no use."""
         if self.failure is not None:
@@ -108,21 +138,21 @@ class Inference:
             raise Refused(503, "the model does not answer: ask another server")
         return self._batcher
 
-    async def watch(self) -> None:
-        """Ask the thread where nobody else does, so that it is known whether it answers; until it is cancelled."""
+    async def probe(self) -> None:
+        """Ask the thread where nobody else does, so that it is known whether it answers; takes PULSE_S, or longer."""
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(PULSE_S)
-            if self._batcher is not None and self._batcher.busy_since is None:
-                job = Job([PROBE], loop.create_future(), deadline=math.inf)
-                self._batcher.submit_long(job, loop)
-                try:
-                    await job.answers
-                    self.answers_probes = True
-                except Exception:
-                    if self.answers_probes:
-                        logger.exception("the model fails")
-                    self.answers_probes = False
+        await asyncio.sleep(PULSE_S)
+        if self._batcher is None or self._batcher.busy_since is not None or self.closed:
+            return
+        job = Job([PROBE], loop.create_future(), deadline=math.inf)
+        self._batcher.submit_long(job, loop)
+        try:
+            await job.answers
+            self.answers_probes = True
+        except Exception:
+            if self.answers_probes:
+                logger.exception("the model fails")
+            self.answers_probes = False
 
     @property
     def hung_s(self) -> float:
@@ -137,6 +167,7 @@ class Inference:
 
     async def close(self) -> None:
         """Finish what was accepted and end the thread; one that hangs is left behind."""
+        self.closed = True
         self.abandoned = self.hung_s > HUNG_S
         if self._batcher is not None and not self.abandoned:
             await self._batcher.close()
@@ -145,5 +176,5 @@ class Inference:
     def _load(self) -> Answers:
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
-        predictor = Predictor.load(self._settings.checkpoint, device=self._settings.device)
+        predictor = Predictor.load(self.served.folder, device=self._settings.device)
         return Answers(predictor=predictor)

@@ -14,7 +14,7 @@ class FastPath:
     BaseHTTPMiddleware costs half the throughput, the framework's routing, dependencies and exit stacks a third.
     """
 
-    def __init__(self, app: ASGIApp, *, posts: Mapping[str, ASGIApp], max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, posts: Mapping[bytes, ASGIApp], max_bytes: int) -> None:
         self._app = app
         self._posts = posts
         self._max_bytes = max_bytes
@@ -23,7 +23,7 @@ class FastPath:
         """Handle one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["method"] == "POST" and (fast := self._posts.get(scope["path"])) is not None:
+        elif scope["method"] == "POST" and (fast := self._posts.get(scope.get("raw_path", b""))) is not None:
             await fast(scope, receive, send)
         elif declared(dict(scope["headers"])) > self._max_bytes:
             await too_large(self._max_bytes).response()(scope, receive, send)

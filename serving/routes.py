@@ -8,18 +8,35 @@ import torch
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 from nlp_app import __version__
-from serving.inference import Inference
+from serving.endpoint import Answer, Predict
+from serving.models import Models, Slot
 from serving.problems import Refused
-from serving.schemas import Info, Limits, Model, PredictRequest, PredictResponse, Problem, Status
+from serving.schemas import Info, Limits, Model, PredictRequest, PredictResponse, Problem, Served, Status
 from serving.settings import Settings
 
 router = APIRouter()
 
 
-async def inference(request: Request) -> Inference:
-    """The inference thread of the app that got this request."""
-    found: Inference = request.app.state.inference
+async def models(request: Request) -> Models:
+    """The models of the app that got this request."""
+    found: Models = request.app.state.models
     return found
+
+
+async def named(name: str, models: Annotated[Models, Depends(models)]) -> Slot:
+    """The model that the path names; Refused with 404 where there is none."""
+    return _found(models.find(name))
+
+
+async def versioned(name: str, version: str, models: Annotated[Models, Depends(models)]) -> Slot:
+    """The version of the model that the path names."""
+    return _found(models.find(name, version))
+
+
+def _found(slot: Slot | None) -> Slot:
+    if slot is None:
+        raise Refused(404, "there is no model of that name and version: GET /models lists what there is")
+    return slot
 
 
 async def settings(request: Request) -> Settings:
@@ -37,38 +54,75 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "The model is not loaded yet, or does not answer"},
     504: {"model": Problem, "description": "The texts were not answered in time"},
 }
+REFUSALS_BY_NAME = {**REFUSALS, 404: {"model": Problem, "description": "There is no such model"}}
 BODY = {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
 
 
 @router.post("/predict", response_model=PredictResponse, responses=REFUSALS, openapi_extra={"requestBody": BODY})
-async def predict(request: Request) -> Response:
+@router.post(
+    "/models/{name}/predict", response_model=PredictResponse, responses=REFUSALS_BY_NAME,
+    openapi_extra={"requestBody": BODY},
+)
+@router.post(
+    "/models/{name}/versions/{version}/predict", response_model=PredictResponse, responses=REFUSALS_BY_NAME,
+    openapi_extra={"requestBody": BODY},
+)  # fmt: skip
+async def predict(request: Request, models: Annotated[Models, Depends(models)]) -> Response:
     """Classify one text or a list of texts."""
-    raise HTTPException(404, f"there is no such path as {request.url.path!r}")  # the right one is answered before
+    if request.scope["path"].endswith("\n"):  # which the framework's patterns let pass
+        raise HTTPException(404)
+    name, version = (request.path_params.get(part) for part in ("name", "version"))
+    slot = models.default if name is None else models.find(name, version)
+    endpoint = Predict(slot=_found(slot), settings=request.app.state.settings)
+    return Answer(endpoint)  # what names a model in an odd way comes here; the other paths are answered before
 
 
 @router.get("/health/live", responses={503: REFUSALS[503]})
-async def live(model: Annotated[Inference, Depends(inference)]) -> Status:
-    """Whether the process can go on: not, where the model has hung for ten seconds."""
-    if model.lost:
+async def live(models: Annotated[Models, Depends(models)]) -> Status:
+    """Whether the process can go on: not, where a model has hung for ten seconds."""
+    if any(slot.current.lost for slot in models):
         raise Refused(503, "the model has not answered for ten seconds: start the server again")
     return Status(status="live")
 
 
 @router.get("/health/ready", responses={503: REFUSALS[503]})
-async def ready(model: Annotated[Inference, Depends(inference)]) -> Status:
-    """Whether the model is loaded, has answered its golden inputs, and has answered lately."""
-    _ = model.batcher
-    if not model.answers_probes:
-        raise Refused(503, "the model fails: ask another server")
+async def ready(models: Annotated[Models, Depends(models)]) -> Status:
+    """Whether each model is loaded, has answered its golden inputs, and has answered lately."""
+    for slot in models:
+        slot.current.check_ready()
     return Status(status="ready")
 
 
+@router.get("/health/startup", responses={503: REFUSALS[503]})
+async def startup(models: Annotated[Models, Depends(models)]) -> Status:
+    """Whether every model was loaded."""
+    for slot in models:
+        _ = slot.current.loaded
+    return Status(status="started")
+
+
+@router.get("/models")
+async def list_models(models: Annotated[Models, Depends(models)]) -> list[Served]:
+    """The models, the default first, and whether each answers."""
+    return [Served(name=slot.served.name, version=slot.version, ready=slot.current.ready) for slot in models]
+
+
 @router.get("/info", responses={503: REFUSALS[503]})
-async def info(model: Annotated[Inference, Depends(inference)], limits: Annotated[Settings, Depends(settings)]) -> Info:
-    """The labels, the limits, the versions, and how well the model scored."""
-    checkpoint = model.predictor.checkpoint
+async def info(models: Annotated[Models, Depends(models)], limits: Annotated[Settings, Depends(settings)]) -> Info:
+    """The labels, the limits, the versions, and how well the default model scored."""
+    return _info(models.default, limits)
+
+
+@router.get("/models/{name}/info", responses={404: REFUSALS_BY_NAME[404], 503: REFUSALS[503]})
+async def info_of(slot: Annotated[Slot, Depends(named)], limits: Annotated[Settings, Depends(settings)]) -> Info:
+    """The same of another model."""
+    return _info(slot, limits)
+
+
+def _info(slot: Slot, limits: Settings) -> Info:
+    checkpoint = slot.current.predictor.checkpoint
     return Info(
-        model=Model(name=limits.model_name, version=checkpoint.version),
+        model=Model(name=slot.served.name, version=checkpoint.version),
         labels=list(checkpoint.config.labels),
         limits=Limits(
             max_inputs=limits.max_inputs,

@@ -79,6 +79,14 @@ class Model(BaseModel):
     version: str = Field(description="the first 12 hex digits of the checkpoint manifest's SHA-256")
 
 
+class Served(BaseModel):
+    """A model of the server."""
+
+    name: str
+    version: str = Field(description="as the flag --checkpoint says, else that of the checkpoint; empty while it loads")
+    ready: bool
+
+
 class PredictResponse(BaseModel):
     """The predictions, in the order of the inputs."""
 

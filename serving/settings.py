@@ -1,12 +1,46 @@
 """The server's settings: from flags, else from the environment (prefix NLP_APP_), else the defaults here."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nlp_app.rows import MAX_CHARACTERS
+
+NAMED = re.compile(r"([\w.-]+)(?:@([\w.-]+))?=(.+)", re.ASCII | re.DOTALL)
+
+
+class Served(NamedTuple):
+    """A checkpoint folder, and what it is called."""
+
+    name: str
+    version: str
+    """As the flag says; empty: it says none."""
+    folder: Path
+
+
+def read_served(value: object, info: ValidationInfo) -> object:
+    """DIR, NAME=DIR or NAME@VERSION=DIR, one or several, separated by commas in the environment."""
+    if isinstance(value, Path):
+        value = [str(value)]
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, Sequence) or any(isinstance(one, Served) for one in value):
+        return value
+    served = [_read_one(str(one), info.data.get("name", "")) for one in value]
+    called = [one[:2] for one in served]
+    if len(set(called)) < len(called):
+        raise ValueError("two checkpoints have one name: write NAME=DIR or NAME@VERSION=DIR")
+    return tuple(served)
+
+
+def _read_one(text: str, name: str) -> Served:
+    if found := NAMED.fullmatch(text):
+        return Served(found[1], found[2] or "", Path(found[3]))
+    return Served(name or Path(text).resolve().name, "", Path(text))
 
 
 class Settings(BaseSettings):
@@ -14,13 +48,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NLP_APP_", frozen=True)
 
-    checkpoint: Path = Field(description="checkpoint folder to serve")
     name: str = Field("", description="name of the model in answers; empty: the folder's name")
+    checkpoint: Annotated[tuple[Served, ...], NoDecode, BeforeValidator(read_served)] = Field(
+        min_length=1,
+        description="checkpoint folder to serve: DIR, NAME=DIR or NAME@VERSION=DIR; several flags, or commas in the "
+        "environment, for several models, of which the first answers /predict",
+    )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network of the machine")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     device: str = Field("cpu", description="device that the model runs on: cpu, cuda, cuda:1 …")
     threads: int = Field(
         0, ge=0, le=256, description="threads of the model's arithmetic; 0: as many as the machine has cores"
+    )
+    watch_s: float = Field(
+        0, ge=0, le=3600, description="seconds between looks at the folders for a new checkpoint; 0: SIGHUP loads it"
     )
     max_inputs: int = Field(1024, ge=1, description="texts in one request")
     max_waiting: int = Field(2048, ge=1, description="texts that wait for an answer; a request beyond gets 429")
@@ -33,8 +74,3 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(30, gt=0, description="seconds in which a request's body must come")
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1, description="bytes in one request's body")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")
-
-    @property
-    def model_name(self) -> str:
-        """The name that answers carry."""
-        return self.name or self.checkpoint.resolve().name

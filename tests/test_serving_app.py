@@ -29,7 +29,7 @@ def settings(checkpoint: Path, **values: Any) -> Settings:
 
 def wait_until_loaded(client: TestClient) -> None:
     while client.get("/health/ready").status_code == 503:
-        assert client.app.state.inference.failure is None  # type: ignore[attr-defined]
+        assert client.app.state.models.default.current.failure is None  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ class SlowInference(Inference):
 
 def test_is_live_but_not_ready_while_the_model_loads(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SlowInference.go = threading.Event()
-    monkeypatch.setattr("serving.app.Inference", SlowInference)
+    monkeypatch.setattr("serving.models.Inference", SlowInference)
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         assert client.get("/health/live").status_code == 200
         for response in (
@@ -360,7 +360,7 @@ def test_what_takes_long_is_not_computed_on_the_event_loop(
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         wait_until_loaded(client)
         monkeypatch.setattr(Predictor, "predict", watched)
-        client.app.state.inference._batcher.model.call_s = 0.0  # type: ignore[attr-defined]
+        client.app.state.models.default.current._batcher.model.call_s = 0.0  # type: ignore[attr-defined]
         monkeypatch.setattr(Answers, "seconds", lambda self, item: 0.0)
         client.post("/predict", json={"inputs": ["x"] * 2})
         monkeypatch.setattr(Answers, "seconds", lambda self, item: HOLD_S / 2)
@@ -455,7 +455,7 @@ def test_more_texts_than_may_wait_are_refused(shared_checkpoint: Path, monkeypat
         )
         caller.start()
         try:
-            while client.app.state.inference._batcher.waiting < 3:  # type: ignore[attr-defined]
+            while client.app.state.models.default.current._batcher.waiting < 3:  # type: ignore[attr-defined]
                 assert caller.is_alive()
             refused = client.post("/predict", json={"inputs": "x"})
         finally:

@@ -63,7 +63,7 @@ class Site:
         self.thread = Thread()
         self.model = Model(self.thread)
         app = create_app(Settings(checkpoint=Path("x"), **LIMITS))  # type: ignore[arg-type]
-        self.inference: Inference = app.state.inference
+        self.inference: Inference = app.state.models.default.current
         self.inference._around = b"[", b"]"
         self.inference._batcher = Batcher(model=self.model, thread=self.thread, bounds=Bounds(waiting=6))
         self.peers = Connections(most=most, most_per_client=most_per_client, header_s=10, body_s=30)

@@ -1,0 +1,130 @@
+"""The models of a process: by name and version, each replaced as a whole while it is asked."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from nlp_app.errors import NlpAppError
+from nlp_app.folder import MANIFEST
+from serving.inference import Inference
+from serving.settings import Served, Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Slot:
+    """A folder that is served, and what answers for it now."""
+
+    def __init__(self, *, served: Served, settings: Settings) -> None:
+        self.served = served
+        self.current = Inference(served=served, settings=settings)
+        self._settings = settings
+        self._seen = b""
+        self._reloading = asyncio.Lock()
+        self._draining: set[asyncio.Task[None]] = set()
+
+    @property
+    def version(self) -> str:
+        """What the flag calls it, else the digest of the checkpoint; empty before there is one."""
+        return self.served.version or self.current.version
+
+    async def load(self) -> None:
+        """Load it for the first time."""
+        self._seen = _manifest(self.served.folder)
+        await self.current.load()
+
+    async def reload(self) -> NlpAppError | None:
+        """Load what the folder holds now aside, and put it in place once it has answered its golden inputs.
+
+        Requests that were accepted are answered by the model that took them. Where the new one cannot be loaded the
+        old one goes on, and the reason comes back.
+        """
+        async with self._reloading:
+            seen = _manifest(self.served.folder)
+            if seen and seen == self._seen:
+                return None
+            new = Inference(served=self.served, settings=self._settings)
+            await new.load()
+            self._seen = seen
+            if new.failure is not None:
+                await new.close()
+                logger.error("%s goes on with its old checkpoint: %s", self.served.name, new.failure)
+                return new.failure
+            old, self.current = self.current, new
+            logger.info("%s answers with version %s", self.served.name, new.predictor.checkpoint.version)
+            draining = asyncio.create_task(old.close())
+            self._draining.add(draining)
+            draining.add_done_callback(self._draining.discard)
+            return None
+
+    async def close(self) -> None:
+        """Finish what was accepted."""
+        await asyncio.gather(self.current.close(), *self._draining)
+
+
+class Models:
+    """Every slot; the first is the default."""
+
+    def __init__(self, *, settings: Settings) -> None:
+        self._settings = settings
+        self._slots = [Slot(served=served, settings=settings) for served in settings.checkpoint]
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    @property
+    def default(self) -> Slot:
+        """What answers where no model is named."""
+        return self._slots[0]
+
+    def find(self, name: str, version: str | None = None) -> Slot | None:
+        """The slot of a name: of a version, or the first that was given."""
+        named = [slot for slot in self._slots if slot.served.name == name]
+        if version is None:
+            return next(iter(named), None)
+        for slot in named:
+            if version == slot.version:
+                return slot
+        return None
+
+    def names(self) -> Sequence[str]:
+        """Each once."""
+        return list(dict.fromkeys(slot.served.name for slot in self._slots))
+
+    async def load(self) -> NlpAppError | None:
+        """Load all; the first failure."""
+        for slot in self._slots:
+            await slot.load()
+        return next((slot.current.failure for slot in self._slots if slot.current.failure), None)
+
+    async def reload(self) -> list[NlpAppError]:
+        """Load what the folders hold now; why some could not be."""
+        found = [await slot.reload() for slot in self._slots]
+        return [failure for failure in found if failure is not None]
+
+    async def watch(self) -> None:
+        """Ask the threads that nobody else asks, until it is cancelled."""
+        await asyncio.gather(*(self._watch(slot) for slot in self._slots))
+
+    async def watch_folders(self) -> None:
+        """Load new checkpoints as they appear, until it is cancelled."""
+        while self._settings.watch_s:
+            await asyncio.sleep(self._settings.watch_s)
+            await self.reload()
+
+    async def close(self) -> None:
+        """Finish what was accepted."""
+        await asyncio.gather(*(slot.close() for slot in self._slots))
+
+    async def _watch(self, slot: Slot) -> None:
+        while True:
+            await slot.current.probe()
+
+
+def _manifest(folder: Path) -> bytes:
+    """What tells a checkpoint from another; nothing where there is none."""
+    with suppress(OSError):
+        return (folder / MANIFEST).read_bytes()
+    return b""
