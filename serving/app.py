@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 from nlp_app import __version__
 from nlp_app.errors import NlpAppError
+from serving import hugging_face, open_inference, routes, stream
 from serving.endpoint import Predict
 from serving.limits import FastPath
 from serving.models import Models
 from serving.problems import Refused
-from serving.routes import router
 from serving.settings import Settings
 
 
@@ -33,7 +33,8 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     )
     app.state.settings = settings
     app.state.on_failure = on_failure
-    app.include_router(router)
+    for router in (routes.router, stream.router, open_inference.router, hugging_face.router):
+        app.include_router(router)
     app.state.models = models = Models(settings=settings)
     app.state.reload_soon = lambda: None  # before the app has started
     app.state.posts = posts_of(models, settings)
@@ -81,6 +82,7 @@ async def _load(app: FastAPI) -> None:
         app.state.on_failure(failure)
 
 
-async def _refuse(_: Request, refused: Exception) -> Response:
+async def _refuse(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, Refused)
-    return refused.response()
+    key = "error" if request.url.path.startswith(("/v2/", "/hf/")) else "detail"  # as those systems call it
+    return refused.response(key)

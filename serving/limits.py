@@ -7,6 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.problems import too_large
 from serving.requests import declared
 
+STREAM = "/predict/stream"
+"""Ends the paths whose bodies have no end of their own."""
+
 
 class FastPath:
     """Answers some paths itself; of the others' bodies it reads no more than it may.
@@ -25,6 +28,8 @@ class FastPath:
             await self._app(scope, receive, send)
         elif scope["method"] == "POST" and (fast := self._posts.get(scope.get("raw_path", b""))) is not None:
             await fast(scope, receive, send)
+        elif scope["path"].endswith(STREAM):
+            await self._app(scope, receive, send)
         elif declared(dict(scope["headers"])) > self._max_bytes:
             await too_large(self._max_bytes).response()(scope, receive, send)
         else:

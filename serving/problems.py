@@ -20,9 +20,9 @@ class Refused(Exception):
         """Beside those of the body."""
         return {"retry-after": "1"} if self.status in (429, 503) else {}
 
-    def response(self) -> JSONResponse:
+    def response(self, key: str = "detail") -> JSONResponse:
         """The answer to send."""
-        return JSONResponse({"detail": self.detail}, self.status, headers=self.headers)
+        return JSONResponse({key: self.detail}, self.status, headers=self.headers)
 
 
 def too_large(max_bytes: int) -> Refused:

@@ -8,7 +8,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.connections import Connections
 from serving.direct import Direct
 from serving.endpoint import Predict
+from serving.limits import STREAM as STREAM_PATH
 
+STREAM = STREAM_PATH.encode()
 TIMED_OUT = b'{"detail":"the request was not sent in time: send it as a whole at once"}'
 TIMED_OUT_HEAD = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
@@ -62,7 +64,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Answer it here, where it is the next one of its connection and its client reads what it is sent."""
         self._reads_headers = False
-        self.due = self.loop.time() + self._peers.body_s
+        self.due = None if self.url.endswith(STREAM) else self.loop.time() + self._peers.body_s
         endpoint = self._posts.get(self.url)
         waits = self.cycle is not None and not self.cycle.response_complete
         if endpoint is None or waits or self.flow.write_paused or self.parser.get_method() != b"POST":

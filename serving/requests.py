@@ -33,6 +33,11 @@ def check_headers(headers: Mapping[bytes, bytes], limits: Settings) -> None:
         raise Refused(
             415, "the content type must be application/json in UTF-8: send the header Content-Type: application/json"
         )
+    check_encoding(headers)
+
+
+def check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    """Refused with 415 where the body is compressed: a small one may unfold to gigabytes."""
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise Refused(415, "the body is compressed: send it as it is, without Content-Encoding")
 
@@ -76,11 +81,11 @@ def read_items(body: bytes, limits: Settings) -> list[Item]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
     if isinstance(asked.inputs, str):
-        _check_length(asked.inputs, "inputs", limits)
+        check_length(asked.inputs, "inputs", limits)
         return [Item(asked.inputs, asked.top_k, asked.explain)]
-    _check_count(len(asked.inputs), asked.explain, limits)
+    check_count(len(asked.inputs), asked.explain, limits)
     for index, text in enumerate(asked.inputs):
-        _check_length(text, f"inputs[{index}]", limits)
+        check_length(text, f"inputs[{index}]", limits)
     return [Item(text, asked.top_k, asked.explain) for text in asked.inputs]
 
 
@@ -93,7 +98,8 @@ def _is_json(kind: str) -> bool:
     return name.strip().lower() == "application/json" and named.get("charset", "utf-8").strip(' "') in ("utf-8", "utf8")
 
 
-def _check_length(text: str, where: str, limits: Settings) -> None:
+def check_length(text: str, where: str, limits: Settings) -> None:
+    """Refused with 422 where a text is too long."""
     if len(text) > limits.max_characters:
         raise Refused(
             422,
@@ -101,8 +107,8 @@ def _check_length(text: str, where: str, limits: Settings) -> None:
         )
 
 
-def _check_count(texts: int, explain: bool, limits: Settings) -> None:
-    """An explanation takes as long as many predictions."""
+def check_count(texts: int, explain: bool, limits: Settings) -> None:
+    """Refused with 422 where they are too many; an explanation takes as long as many predictions."""
     if texts > limits.max_inputs:
         raise Refused(
             422,

@@ -1,0 +1,60 @@
+"""What the endpoints in other systems' shapes share: a body, and a label with scores for each text of it."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+
+from serving.batching import Item
+from serving.endpoint import read_body
+from serving.models import Slot
+from serving.problems import too_large
+from serving.requests import check_count, check_encoding, check_length, declared, timeout_s
+from serving.settings import Settings
+
+
+class Scored(msgspec.Struct):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class Found(Scored):
+    """What is read of a prediction."""
+
+    scores: list[Scored]
+
+
+DECODER = msgspec.json.Decoder(Found)
+
+
+async def body_of(request: Request, limits: Settings) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Refused: 413, it is too large; 415, it is compressed.
+    """
+    headers = dict(request.scope["headers"])
+    check_encoding(headers)
+    if declared(headers) > limits.max_body_bytes:
+        raise too_large(limits.max_body_bytes)
+    return await read_body(request.receive, limits.max_body_bytes)
+
+
+async def ask(request: Request, slot: Slot, texts: Sequence[str], limits: Settings, *, top_k: int = 1) -> list[Found]:
+    """The predictions for texts.
+
+    Raises:
+        Refused: 422, they are too many or too long; 429, 503 or 504, they are not answered.
+    """
+    deadline = asyncio.get_running_loop().time() + timeout_s(dict(request.scope["headers"]), limits)
+    check_count(len(texts), explain=False, limits=limits)
+    for place, text in enumerate(texts):
+        check_length(text, f"text {place}", limits)
+    if not texts:
+        slot.current.check_ready()
+        return []
+    job = slot.current.submit([Item(text, top_k) for text in texts], deadline)
+    return [DECODER.decode(answer) for answer in await job.answers]
