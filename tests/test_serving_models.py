@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from nlp_app import Predictor
+from nlp_app.errors import NlpAppError
 from nlp_app.folder import MANIFEST
 from serving import Settings, create_app
-from serving.models import Models, Slot
-from serving.settings import Served
+from serving.models import Models
 from tests.conftest import write_checkpoint
 from tests.test_serving_app import detail, hold_until, wait_until_loaded
 from tests.test_serving_main import call, server, wait_until_ready
@@ -30,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def app_settings(folders: dict[str, Path], *checkpoints: str, **values: Any) -> Settings:
-    return Settings(checkpoint=[one.format(**folders) for one in checkpoints], **values)  # type: ignore[arg-type]
+    return Settings(checkpoint=[one.format(**folders) for one in checkpoints], **values)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_health_tells_of_every_model(folders: dict[str, Path], monkeypatch: pyte
 )
 def test_refuses_names_that_are_no_names(values: list[str], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Settings(checkpoint=values)  # type: ignore[arg-type]
+        Settings(checkpoint=values)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_refuses_names_that_are_no_names(values: list[str], message: str) -> Non
     ],
 )
 def test_names_and_versions_stand_before_the_folder(value: str | Path, expected: list[tuple[str, str, str]]) -> None:
-    found = Settings(checkpoint=value).checkpoint  # type: ignore[arg-type]
+    found = Settings(checkpoint=value).checkpoint
     assert [(*one[:2], str(one.folder)) for one in found] == expected
 
 
@@ -122,11 +122,11 @@ def swap(folder: Path, other: Path) -> None:
     shutil.copytree(other, folder)
 
 
-async def loaded(folder: Path, settings: Settings) -> Slot:
-    slot = Slot(served=Served("m", "", folder), settings=settings)
-    await slot.load()
-    assert slot.current.failure is None
-    return slot
+def reload(client: TestClient) -> list[NlpAppError]:
+    """In the event loop of the app."""
+    models: Models = client.app.state.models  # type: ignore[attr-defined]
+    assert client.portal is not None
+    return client.portal.call(models.reload)
 
 
 @pytest.mark.parametrize("how", ["signal", "watched"])
@@ -151,7 +151,7 @@ def test_a_checkpoint_that_cannot_be_loaded_changes_nothing(
 ) -> None:
     folder = tmp_path / "m"
     shutil.copytree(folders["sky"], folder)
-    with TestClient(create_app(Settings(checkpoint=folder))) as client:  # type: ignore[arg-type]
+    with TestClient(create_app(Settings(checkpoint=folder))) as client:
         wait_until_loaded(client)
         models: Models = client.app.state.models  # type: ignore[attr-defined]
         before = client.post("/predict", json={"inputs": "x"}).json()
@@ -160,18 +160,17 @@ def test_a_checkpoint_that_cannot_be_loaded_changes_nothing(
             if broken != "gone":
                 shutil.copytree(folders["sea"], folder)
                 (folder / ("model.safetensors" if broken == "weights" else MANIFEST)).write_bytes(b"{}")
-            assert client.portal is not None
-            (failure,) = client.portal.call(models.reload)
+            (failure,) = reload(client)
             assert str(failure) in caplog.text
             assert "m goes on with its old checkpoint" in caplog.text
             assert client.get("/health/ready").status_code == 200
             assert client.post("/predict", json={"inputs": "x"}).json() == before
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(folders["sea"], folder)
-        assert client.portal.call(models.reload) == []
+        assert reload(client) == []
         assert client.post("/predict", json={"inputs": "x"}).json()["predictions"][0]["label"] in LABELS["sea"]
         current = models.default.current
-        assert client.portal.call(models.reload) == []
+        assert reload(client) == []
         assert models.default.current is current, "what did not change is not loaded again"
 
 
@@ -181,10 +180,9 @@ def test_a_request_is_answered_by_the_model_that_took_it(
     folder = tmp_path / "m"
     shutil.copytree(folders["sky"], folder)
     done, busy = threading.Event(), threading.Event()
-    with TestClient(create_app(Settings(checkpoint=folder))) as client:  # type: ignore[arg-type]
+    with TestClient(create_app(Settings(checkpoint=folder))) as client:
         wait_until_loaded(client)
         old = client.post("/predict", json={"inputs": "x"}).json()["model"]
-        assert client.portal is not None
         with monkeypatch.context() as held:
             hold_until(held, done, busy)
             answers: list[Any] = []
@@ -194,7 +192,7 @@ def test_a_request_is_answered_by_the_model_that_took_it(
             caller.start()
             busy.wait()
         swap(folder, folders["sea"])
-        assert client.portal.call(client.app.state.models.reload) == []  # type: ignore[attr-defined]
+        assert reload(client) == []
         now = client.post("/predict", json={"inputs": "x"}).json()
         assert now["model"] != old
         assert now["predictions"][0]["label"] in LABELS["sea"]
