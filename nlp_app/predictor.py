@@ -110,12 +110,30 @@ class Predictor:
             raise TokenizerError("texts is one str, but must be a list of them: write [text]")
         predictions: list[Prediction] = []
         for start in range(0, len(texts), TEXTS_PER_CHUNK):
-            predictions += self._predict_chunk(texts[start : start + TEXTS_PER_CHUNK], top_k, explain)
+            chunk = texts[start : start + TEXTS_PER_CHUNK]
+            predictions += self.classify(chunk, self.encode(chunk), top_k, explain=explain)
         return predictions
 
-    def _predict_chunk(self, texts: Sequence[str], top_k: int, explain: bool) -> list[Prediction]:
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """What the model reads of texts.
+
+        Raises:
+            TokenizerError: a text is not a str, or holds a lone surrogate.
+        """
+        return encode(texts, tokenizer=self.checkpoint.tokenizer, config=self.checkpoint.config)
+
+    def classify(
+        self, texts: Sequence[str], encoded: Sequence[Encoded], top_k: int = 1, *, explain: bool = False
+    ) -> list[Prediction]:
+        """The predictions for texts that were encoded; a few thousand at most, for all are held at once.
+
+        Args:
+            texts: N texts.
+            encoded: of encode.
+            top_k: as of predict.
+            explain: as of predict.
+        """
         module = self._module
-        encoded = encode(texts, tokenizer=self.checkpoint.tokenizer, config=module.config)
         logits = score(module, encoded)
         probabilities = to_probabilities(logits, multi_label=module.config.multi_label)
         best = probabilities.topk(min(top_k, len(self.labels)), dim=1)

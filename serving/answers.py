@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pydantic_core import to_json
 
 from nlp_app.encoding import reach_of
-from nlp_app.predictor import Predictor
-from serving.batching import Item, weight
+from nlp_app.predictor import Prediction, Predictor
+from serving.batching import PROBE, Item, weight
+from serving.measures import OfModel
 
 RUNS = 7
 FEW, MANY = 1, 16
@@ -20,25 +21,47 @@ SHORT, LONG = "what was that", "what was that, and why " * 100
 class Answers:
     """A predictor that gives JSON and knows how long it takes."""
 
-    def __init__(self, *, predictor: Predictor) -> None:
+    def __init__(self, *, predictor: Predictor, measures: OfModel | None = None) -> None:
         self.predictor = predictor
+        self.measures = OfModel()  # of what it asks itself
         self._reach = reach_of(predictor.checkpoint.config)
         self.call_s, self._text_s, self._character_s = self._measured()
+        self.measures = measures or OfModel()
 
     def answer(self, items: Sequence[Item]) -> list[bytes]:
         """Each text's prediction, as JSON; the other texts change nothing in it."""
         found: dict[int, bytes] = {}
         for explain in (False, True):
             places = [place for place, item in enumerate(items) if item.explain is explain]
-            if not places:
-                continue
-            most = min(max(items[place].top_k for place in places), len(self.predictor.labels))
-            predictions = self.predictor.predict([items[place].text for place in places], most, explain=explain)
-            for place, prediction in zip(places, predictions, strict=True):
-                values = prediction.to_json()
-                values["scores"] = values["scores"][: items[place].top_k]
-                found[place] = to_json(values)
+            if places:
+                found |= zip(places, self._answered([items[place] for place in places], explain), strict=True)
         return [found[place] for place in range(len(items))]
+
+    def _answered(self, items: Sequence[Item], explain: bool) -> list[bytes]:
+        started = time.perf_counter()
+        texts = [item.text for item in items]
+        encoded = self.predictor.encode(texts)
+        tokenised = time.perf_counter()
+        most = min(max(item.top_k for item in items), len(self.predictor.labels))
+        predictions = self.predictor.classify(texts, encoded, most, explain=explain)
+        inferred = time.perf_counter()
+        found = [_json(prediction, item.top_k) for prediction, item in zip(predictions, items, strict=True)]
+        if items[0] is not PROBE:
+            self._measure(predictions, started, tokenised, inferred)
+        return found
+
+    def _measure(self, predictions: Sequence[Prediction], started: float, tokenised: float, inferred: float) -> None:
+        measures = self.measures
+        measures.texts += len(predictions)
+        measures.batches.add(len(predictions))
+        measures.stages["tokenise"].add(tokenised - started)
+        measures.stages["infer"].add(inferred - tokenised)
+        measures.stages["serialise"].add(time.perf_counter() - inferred)
+        for prediction in predictions:
+            measures.labels[prediction.label] += 1
+            measures.scores.add(prediction.score)
+            measures.abstained += prediction.abstained
+            measures.out_of_scope += prediction.out_of_scope
 
     def seconds(self, item: Item) -> float:
         """What an item adds to a call, about; infinite for an explanation, which takes ten times as long."""
@@ -63,3 +86,10 @@ class Answers:
             self.answer(items)
             taken.append(time.perf_counter() - started)
         return sorted(taken)[RUNS // 2]
+
+
+def _json(prediction: Prediction, top_k: int) -> bytes:
+    values = prediction.to_json()
+    if len(values["scores"]) > top_k:
+        values["scores"] = values["scores"][:top_k]
+    return to_json(values)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
@@ -14,10 +15,14 @@ from nlp_app import __version__
 from nlp_app.errors import NlpAppError
 from serving import hugging_face, open_inference, routes, stream
 from serving.endpoint import Predict
+from serving.keys import Keys
 from serving.limits import FastPath
+from serving.measures import Measures
 from serving.models import Models
-from serving.problems import Refused
+from serving.problems import Refused, key_of
 from serving.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpAppError], None] | None = None) -> FastAPI:
@@ -35,21 +40,27 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     app.state.on_failure = on_failure
     for router in (routes.router, stream.router, open_inference.router, hugging_face.router):
         app.include_router(router)
-    app.state.models = models = Models(settings=settings)
+    app.state.measures = measures = Measures()
+    app.state.models = models = Models(settings=settings, measures=measures)
+    app.state.loads_first = False
+    """Whether nothing is accepted before the models are there."""
     app.state.reload_soon = lambda: None  # before the app has started
-    app.state.posts = posts_of(models, settings)
-    app.add_middleware(FastPath, posts=app.state.posts, max_bytes=settings.max_body_bytes)
+    app.state.keys = keys = Keys(entries=settings.api_keys, file=settings.api_keys_file, flag="api-keys")
+    app.state.posts = posts_of(models, settings, keys)
+    app.add_middleware(
+        FastPath, posts=app.state.posts, max_bytes=settings.max_body_bytes, keys=keys, measures=measures
+    )
     app.add_exception_handler(Refused, _refuse)
     return app
 
 
-def posts_of(models: Models, settings: Settings) -> dict[bytes, Predict]:
+def posts_of(models: Models, settings: Settings, keys: Keys) -> dict[bytes, Predict]:
     """The endpoint of each path, as it stands in a request, that takes texts."""
-    default = Predict(slot=models.default, settings=settings)
+    default = Predict(slot=models.default, settings=settings, keys=keys)
     posts = {b"/predict": default, f"/models/{quote(models.default.served.name, safe='')}/predict".encode(): default}
     for slot in models:
         name, version = (quote(part, safe="") for part in slot.served[:2])
-        endpoint = Predict(slot=slot, settings=settings)
+        endpoint = Predict(slot=slot, settings=settings, keys=keys)
         posts.setdefault(f"/models/{name}/predict".encode(), endpoint)
         if version:
             posts[f"/models/{name}/versions/{version}/predict".encode()] = endpoint
@@ -63,12 +74,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reloading: set[asyncio.Task[list[NlpAppError]]] = set()
 
     def reload() -> None:
+        try:
+            app.state.keys.reload()
+        except NlpAppError as error:
+            logger.error("the API keys stay as they were: %s", error)
         reloading.add(task := loop.create_task(app.state.models.reload()))
         task.add_done_callback(reloading.discard)
 
     app.state.reload_soon = lambda: loop.call_soon_threadsafe(reload)
     loading = asyncio.create_task(_load(app))
     watching = [asyncio.create_task(one) for one in (app.state.models.watch(), app.state.models.watch_folders())]
+    if app.state.loads_first:
+        await loading
     yield
     await loading
     for task in watching:
@@ -84,5 +101,4 @@ async def _load(app: FastAPI) -> None:
 
 async def _refuse(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, Refused)
-    key = "error" if request.url.path.startswith(("/v2/", "/hf/")) else "detail"  # as those systems call it
-    return refused.response(key)
+    return refused.response(key_of(request.url.path))

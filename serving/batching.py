@@ -44,6 +44,10 @@ def weight(item: Item) -> int:
     return characters * (10 if item.explain else 1)
 
 
+PROBE = Item("")
+"""What a server asks to see whether the model answers."""
+
+
 class Model(Protocol):
     """What is asked."""
 
@@ -67,6 +71,8 @@ class Job:
     """In the time of the event loop; after it nothing more of the job is computed."""
     seconds: float = 0.0
     """What its items add to a batch."""
+    since: float = 0.0
+    """When it came, in the time of the event loop."""
     found: list[bytes] = field(default_factory=list)
     """The answers to the first items."""
     long: bool = False
@@ -92,11 +98,15 @@ class Bounds:
 class Batcher:
     """Collects jobs; its methods are called in one event loop."""
 
-    def __init__(self, *, model: Model, thread: Executor, bounds: Bounds) -> None:
+    def __init__(
+        self, *, model: Model, thread: Executor, bounds: Bounds, waited: Callable[[float], None] = lambda _: None
+    ) -> None:
         self.model = model
         """Asked from the next batch on: a new one can be put in its place at any time."""
         self._thread = thread
         self._bounds = bounds
+        self._waited = waited
+        """Told how long each job has waited for its first batch."""
         self._short: deque[Job] = deque()
         self._long: deque[Job] = deque()
         self._scheduled = False
@@ -119,7 +129,7 @@ class Batcher:
         if self.waiting + len(items) > self._bounds.waiting and self.waiting:
             raise too_busy()
         loop = asyncio.get_running_loop()
-        job = Job(items, loop.create_future(), deadline, sum(map(self.model.seconds, items)))
+        job = Job(items, loop.create_future(), deadline, sum(map(self.model.seconds, items)), loop.time())
         self.waiting += len(items)
         job.answers.add_done_callback(lambda _: self._release(job))
         if self.model.call_s + job.seconds > HOLD_S:
@@ -176,14 +186,15 @@ class Batcher:
     def _run_short(self, loop: asyncio.AbstractEventLoop) -> None:
         self._scheduled = False
         parts: list[Part] = []
-        room = HOLD_S - self.model.call_s
-        for job in _wanted(self._short, loop.time()):
+        room, now = HOLD_S - self.model.call_s, loop.time()
+        for job in _wanted(self._short, now):
             if parts and job.seconds > room:
                 self._short.appendleft(job)
                 self._schedule(loop)
                 break
             room -= job.seconds
             parts.append((job, len(job.items)))
+            self._waited(now - job.since)
         if parts:
             _settle(parts, answer_parts(self.model, _items_of(parts)))
 
@@ -213,6 +224,8 @@ class Batcher:
                 count += 1
             if count:
                 parts.append((job, count))
+                if not job.found:
+                    self._waited(now - job.since)
             else:
                 self._long.appendleft(job)
             if count < len(left):

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.endpoint import Predict
 from serving.inference import Inference
+from serving.measures import Measures
 from serving.problems import Refused, failed, too_large
 from serving.requests import check_headers, read_items, timeout_s
 
@@ -47,6 +48,7 @@ class Direct:
         keep_alive: bool,
         default_headers: bytes,
         on_response: Callable[[], None],
+        measures: Measures,
     ) -> None:
         self.keep_alive = keep_alive
         self.disconnected = self.response_complete = False
@@ -59,12 +61,14 @@ class Direct:
         self._headers = dict(headers)
         self._default_headers = default_headers
         self._on_response = on_response
+        self._measures = measures
         self._inference: Inference
         self._answers: asyncio.Future[list[bytes]] | None = None
 
     def begin(self, expects_continue: bool) -> None:
         """Look at the headers, before a byte of the body is there."""
         try:
+            self._endpoint.keys.check(self._headers)
             check_headers(self._headers, self._endpoint.settings)
         except Refused as refused:
             self._refuse(refused)
@@ -120,6 +124,7 @@ class Direct:
         length = str(len(body)).encode()
         end = END if self.keep_alive else CLOSE
         head = (STATUS_LINE[status], self._default_headers, extra, KIND, length, END, end, body)
+        self._measures.answered(status, self._loop.time() - self._started)
         self._transport.write(b"".join(head))
         if not self.keep_alive:
             self._transport.close()

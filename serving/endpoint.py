@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.inference import Inference
+from serving.keys import Keys
 from serving.models import Slot
 from serving.problems import Refused, failed, too_large
 from serving.requests import check_headers, read_items, timeout_s
@@ -18,8 +19,9 @@ KIND = (b"content-type", b"application/json")
 class Predict:
     """Answers the requests of one model."""
 
-    def __init__(self, *, slot: Slot, settings: Settings) -> None:
+    def __init__(self, *, slot: Slot, settings: Settings, keys: Keys) -> None:
         self.settings = settings
+        self.keys = keys
         self._slot = slot
 
     @property
@@ -45,6 +47,7 @@ class Predict:
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         started = asyncio.get_running_loop().time()
         headers = dict(scope["headers"])
+        self.keys.check(headers)
         check_headers(headers, self.settings)
         deadline = started + timeout_s(headers, self.settings)
         items = read_items(await read_body(receive, self.settings.max_body_bytes), self.settings)

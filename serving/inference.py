@@ -12,7 +12,9 @@ import torch
 from nlp_app.errors import CheckpointError, NlpAppError
 from nlp_app.predictor import Predictor
 from serving.answers import Answers
-from serving.batching import Batcher, Bounds, Gone, Item, Job
+from serving.batching import PROBE, Batcher, Bounds, Gone, Item, Job
+from serving.cpus import available_cpus
+from serving.measures import OfModel
 from serving.problems import Refused
 from serving.settings import Served, Settings
 
@@ -21,15 +23,15 @@ HUNG_S = 1.8
 """A batch that the thread has had for so long is not a slow one: the bounds of a batch are for a tenth of it."""
 LOST_S = 10.0
 """After so long the process should be started again."""
-PROBE = Item("")
 logger = logging.getLogger(__name__)
 
 
 class Inference:
     """Loads the checkpoint aside and answers once its golden inputs were answered."""
 
-    def __init__(self, *, served: Served, settings: Settings) -> None:
+    def __init__(self, *, served: Served, settings: Settings, measures: OfModel | None = None) -> None:
         self.served = served
+        self._measures = measures or OfModel()
         self._settings = settings
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self._batcher: Batcher | None = None
@@ -59,7 +61,8 @@ class Inference:
         model = {"name": self.served.name, "version": answers.predictor.checkpoint.version}
         self._around = b'{"predictions":[', b'],"model":%s}' % json.dumps(model, ensure_ascii=False).encode()
         bounds = Bounds(waiting=self._settings.max_waiting)
-        self._batcher = Batcher(model=answers, thread=self._thread, bounds=bounds)
+        waited = self._measures.stages["queue"].add
+        self._batcher = Batcher(model=answers, thread=self._thread, bounds=bounds, waited=waited)
 
     def submit(self, items: Sequence[Item], deadline: float) -> Job:
         """Take the texts of a request, at least one.
@@ -144,7 +147,7 @@ class Inference:
         await asyncio.sleep(PULSE_S)
         if self._batcher is None or self._batcher.busy_since is not None or self.closed:
             return
-        job = Job([PROBE], loop.create_future(), deadline=math.inf)
+        job = Job([PROBE], loop.create_future(), deadline=math.inf, since=loop.time())
         self._batcher.submit_long(job, loop)
         try:
             await job.answers
@@ -153,6 +156,11 @@ class Inference:
             if self.answers_probes:
                 logger.exception("the model fails")
             self.answers_probes = False
+
+    @property
+    def waiting(self) -> int:
+        """Texts accepted and not answered yet."""
+        return 0 if self._batcher is None else self._batcher.waiting
 
     @property
     def hung_s(self) -> float:
@@ -174,7 +182,6 @@ class Inference:
         self._thread.shutdown(wait=not self.abandoned)
 
     def _load(self) -> Answers:
-        if self._settings.threads:
-            torch.set_num_threads(self._settings.threads)
+        torch.set_num_threads(self._settings.threads or max(1, available_cpus() // self._settings.workers))
         predictor = Predictor.load(self.served.folder, device=self._settings.device)
-        return Answers(predictor=predictor)
+        return Answers(predictor=predictor, measures=self._measures)

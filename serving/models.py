@@ -9,6 +9,7 @@ from pathlib import Path
 from nlp_app.errors import NlpAppError
 from nlp_app.folder import MANIFEST
 from serving.inference import Inference
+from serving.measures import Measures, OfModel
 from serving.settings import Served, Settings
 
 logger = logging.getLogger(__name__)
@@ -17,10 +18,11 @@ logger = logging.getLogger(__name__)
 class Slot:
     """A folder that is served, and what answers for it now."""
 
-    def __init__(self, *, served: Served, settings: Settings) -> None:
+    def __init__(self, *, served: Served, settings: Settings, measures: OfModel) -> None:
         self.served = served
-        self.current = Inference(served=served, settings=settings)
         self._settings = settings
+        self._measures = measures
+        self.current = self._new()
         self._seen = b""
         self._reloading = asyncio.Lock()
         self._draining: set[asyncio.Task[None]] = set()
@@ -45,19 +47,24 @@ class Slot:
             seen = _manifest(self.served.folder)
             if seen and seen == self._seen:
                 return None
-            new = Inference(served=self.served, settings=self._settings)
+            new = self._new()
             await new.load()
             self._seen = seen
             if new.failure is not None:
                 await new.close()
+                self._measures.reloads["failed"] += 1
                 logger.error("%s goes on with its old checkpoint: %s", self.served.name, new.failure)
                 return new.failure
             old, self.current = self.current, new
+            self._measures.reloads["done"] += 1
             logger.info("%s answers with version %s", self.served.name, new.predictor.checkpoint.version)
             draining = asyncio.create_task(old.close())
             self._draining.add(draining)
             draining.add_done_callback(self._draining.discard)
             return None
+
+    def _new(self) -> Inference:
+        return Inference(served=self.served, settings=self._settings, measures=self._measures)
 
     async def close(self) -> None:
         """Finish what was accepted."""
@@ -67,9 +74,12 @@ class Slot:
 class Models:
     """Every slot; the first is the default."""
 
-    def __init__(self, *, settings: Settings) -> None:
+    def __init__(self, *, settings: Settings, measures: Measures) -> None:
         self._settings = settings
-        self._slots = [Slot(served=served, settings=settings) for served in settings.checkpoint]
+        self._slots = [
+            Slot(served=served, settings=settings, measures=measures.models["@".join(filter(None, served[:2]))])
+            for served in settings.checkpoint
+        ]
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)

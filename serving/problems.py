@@ -1,6 +1,7 @@
 """Refusals: every 4xx and 5xx body is {"detail": one sentence}, and none repeats what the client sent."""
 
 import logging
+from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
@@ -16,13 +17,18 @@ class Refused(Exception):
         self.detail = detail
 
     @property
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> Mapping[str, str]:
         """Beside those of the body."""
-        return {"retry-after": "1"} if self.status in (429, 503) else {}
+        return _HEADERS.get(self.status, {})
 
     def response(self, key: str = "detail") -> JSONResponse:
         """The answer to send."""
         return JSONResponse({key: self.detail}, self.status, headers=self.headers)
+
+
+def key_of(path: str) -> str:
+    """What a refusal is called in the JSON of the systems that a path belongs to."""
+    return "error" if path.startswith(("/v2/", "/hf/")) else "detail"
 
 
 def too_large(max_bytes: int) -> Refused:
@@ -60,6 +66,7 @@ def malformed(message: str) -> Refused:
     return Refused(422, f"{place}: {_RULES.get(place, 'must be a string')}")
 
 
+_HEADERS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
 _RULES = {
     "inputs": "must be a string or a list of strings",
     "top_k": "must be a whole number",

@@ -9,6 +9,7 @@ from serving.connections import Connections
 from serving.direct import Direct
 from serving.endpoint import Predict
 from serving.limits import STREAM as STREAM_PATH
+from serving.measures import Measures
 
 STREAM = STREAM_PATH.encode()
 TIMED_OUT = b'{"detail":"the request was not sent in time: send it as a whole at once"}'
@@ -20,10 +21,13 @@ TIMED_OUT_HEAD = (
 class Protocol(HttpToolsProtocol):
     """A connection."""
 
-    def __init__(self, *args: Any, posts: Mapping[bytes, Predict], peers: Connections, **rest: Any) -> None:
+    def __init__(
+        self, *args: Any, posts: Mapping[bytes, Predict], peers: Connections, measures: Measures, **rest: Any
+    ) -> None:
         super().__init__(*args, **rest)
         self._posts = posts
         self._peers = peers
+        self._measures = measures
         self.due: float | None = None
         """When the request that is being read must be whole."""
         self._begun = False
@@ -79,6 +83,7 @@ class Protocol(HttpToolsProtocol):
             keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
             default_headers=self._default_headers(),
             on_response=self.on_response_complete,
+            measures=self._measures,
         )
         self.cycle = direct  # type: ignore[assignment]
         return direct.begin(self.expect_100_continue)

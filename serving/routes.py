@@ -73,7 +73,8 @@ async def predict(request: Request, models: Annotated[Models, Depends(models)]) 
         raise HTTPException(404)
     name, version = (request.path_params.get(part) for part in ("name", "version"))
     slot = models.default if name is None else models.find(name, version)
-    endpoint = Predict(slot=_found(slot), settings=request.app.state.settings)
+    state = request.app.state
+    endpoint = Predict(slot=_found(slot), settings=state.settings, keys=state.keys)
     return Answer(endpoint)  # what names a model in an odd way comes here; the other paths are answered before
 
 

@@ -1,5 +1,6 @@
 """The server's settings: from flags, else from the environment (prefix NLP_APP_), else the defaults here."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nlp_app.rows import MAX_CHARACTERS
 
+SECONDS_TO_FINISH = 15
+"""Accepted requests have this long after SIGTERM, or as long as a request may take at most, which is more by default;
+a client that stalls must not keep the server alive."""
 NAMED = re.compile(r"([\w.-]+)(?:@([\w.-]+))?=(.+)", re.ASCII | re.DOTALL)
 
 
@@ -56,9 +60,14 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every network of the machine")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    workers: int = Field(1, ge=1, le=256, description="processes that answer on the port, each with its own models")
+    admin_host: str = Field("127.0.0.1", description="address of the admin port")
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="port of metrics, health of all workers and reloads; none unless it is given"
+    )
     device: str = Field("cpu", description="device that the model runs on: cpu, cuda, cuda:1 …")
     threads: int = Field(
-        0, ge=0, le=256, description="threads of the model's arithmetic; 0: as many as the machine has cores"
+        0, ge=0, le=256, description="threads of the model's arithmetic; 0: the cores that there are, by workers"
     )
     watch_s: float = Field(
         0, ge=0, le=3600, description="seconds between looks at the folders for a new checkpoint; 0: SIGHUP loads it"
@@ -73,4 +82,13 @@ class Settings(BaseSettings):
     header_timeout_s: float = Field(10, gt=0, description="seconds in which a request's headers must come")
     body_timeout_s: float = Field(30, gt=0, description="seconds in which a request's body must come")
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1, description="bytes in one request's body")
+    api_keys: str = Field("", description="hashed keys of clients (python -m serving.keys), separated by commas")
+    api_keys_file: Path | None = Field(None, description="file of hashed keys, one a line, read again at SIGHUP")
+    admin_keys: str = Field("", description="hashed keys of those who may reload through the admin port")
+    admin_keys_file: Path | None = Field(None, description="file of them, one a line, read again at SIGHUP")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")
+
+    @property
+    def seconds_to_finish(self) -> int:
+        """That accepted requests have after SIGTERM."""
+        return max(SECONDS_TO_FINISH, math.ceil(self.request_timeout_s))

@@ -351,15 +351,15 @@ def test_what_takes_long_is_not_computed_on_the_event_loop(
     shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: dict[int, set[str]] = {}
-    predict = Predictor.predict
+    classify = Predictor.classify
 
-    def watched(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+    def watched(self: Predictor, texts: Any, encoded: Any, top_k: int = 1, **rest: Any) -> Any:
         threads.setdefault(len(texts), set()).add(threading.current_thread().name.partition("_")[0])
-        return predict(self, texts, top_k, **rest)
+        return classify(self, texts, encoded, top_k, **rest)
 
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         wait_until_loaded(client)
-        monkeypatch.setattr(Predictor, "predict", watched)
+        monkeypatch.setattr(Predictor, "classify", watched)
         client.app.state.models.default.current._batcher.model.call_s = 0.0  # type: ignore[attr-defined]
         monkeypatch.setattr(Answers, "seconds", lambda self, item: 0.0)
         client.post("/predict", json={"inputs": ["x"] * 2})
@@ -372,15 +372,15 @@ def test_what_takes_long_is_not_computed_on_the_event_loop(
 
 def hold_until(monkeypatch: pytest.MonkeyPatch, done: threading.Event, busy: threading.Event | None = None) -> None:
     """Let no prediction be made before done; busy tells that one waits."""
-    predict = Predictor.predict
+    classify = Predictor.classify
 
-    def held(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+    def held(self: Predictor, texts: Any, encoded: Any, top_k: int = 1, **rest: Any) -> Any:
         if busy is not None:
             busy.set()
         done.wait()
-        return predict(self, texts, top_k, **rest)
+        return classify(self, texts, encoded, top_k, **rest)
 
-    monkeypatch.setattr(Predictor, "predict", held)
+    monkeypatch.setattr(Predictor, "classify", held)
 
 
 def test_the_loop_answers_while_the_model_computes(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,15 +416,15 @@ def test_a_request_whose_time_has_passed_is_not_answered(client: TestClient, mon
     monkeypatch.setattr("serving.inference.HUNG_S", 1e9)
     monkeypatch.setattr(Answers, "seconds", lambda self, item: 2 * HOLD_S)  # so the thread is asked
     asked: list[str] = []
-    predict = Predictor.predict
+    classify = Predictor.classify
 
-    def slow(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+    def slow(self: Predictor, texts: Any, encoded: Any, top_k: int = 1, **rest: Any) -> Any:
         asked.extend(texts)
         if texts != [""]:
             gone.wait()
-        return predict(self, texts, top_k, **rest)
+        return classify(self, texts, encoded, top_k, **rest)
 
-    monkeypatch.setattr(Predictor, "predict", slow)
+    monkeypatch.setattr(Predictor, "classify", slow)
     gone = threading.Event()
     late = client.post("/predict", json={"inputs": "late"}, headers={"X-Request-Timeout-Ms": "50"})
     assert "were not answered in time" in detail(late, 504)
@@ -499,7 +499,7 @@ def test_a_model_that_fails_is_not_ready(shared_checkpoint: Path, monkeypatch: p
     with TestClient(create_app(settings(shared_checkpoint))) as client:
         wait_until_loaded(client)
         with monkeypatch.context() as broken_model:
-            broken_model.setattr(Predictor, "predict", broken)
+            broken_model.setattr(Predictor, "classify", broken)
             while client.get("/health/ready").status_code == 200:
                 pass
             assert "the model fails" in detail(client.get("/health/ready"), 503)
@@ -517,14 +517,14 @@ def test_one_call_answers_whatever_the_requests_ask(
 ) -> None:
     """A hundred requests with a hundred top_k would be a hundred calls, for which the event loop would wait."""
     asked: list[int] = []
-    predict = Predictor.predict
+    classify = Predictor.classify
 
-    def watched(self: Predictor, texts: Any, top_k: int = 1, **rest: Any) -> Any:
+    def watched(self: Predictor, texts: Any, encoded: Any, top_k: int = 1, **rest: Any) -> Any:
         asked.append(top_k)
-        return predict(self, texts, top_k, **rest)
+        return classify(self, texts, encoded, top_k, **rest)
 
     answers = Answers(predictor=weather)
-    monkeypatch.setattr(Predictor, "predict", watched)
+    monkeypatch.setattr(Predictor, "classify", watched)
     found = [json.loads(one) for one in answers.answer([Item("snow", top_k) for top_k in (2, 1, 1000)])]
     assert asked == [len(LABELS)]
     assert [len(one["scores"]) for one in found] == [2, 1, len(LABELS)]

@@ -71,7 +71,7 @@ def test_a_signal_before_the_server_has_started_ends_it_too(shared_checkpoint: P
 def test_a_client_that_stalls_does_not_keep_the_server_alive(
     shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = "import serving.__main__ as s; s.SECONDS_TO_FINISH = 1; s.main()"
+    program = "import serving.settings as p, serving.__main__ as s; p.SECONDS_TO_FINISH = 1; s.main()"
     arguments = [
         "--checkpoint",
         str(shared_checkpoint),
@@ -96,10 +96,10 @@ def test_a_client_that_stalls_does_not_keep_the_server_alive(
 def test_a_model_that_hangs_does_not_keep_the_server_alive(shared_checkpoint: Path) -> None:
     program = (
         "import threading, serving.__main__ as s; from nlp_app.predictor import Predictor\n"
-        "predict = Predictor.predict\n"
+        "classify = Predictor.classify\n"
         "def hang(self, texts, *rest, **more):\n"
-        "    return threading.Event().wait() if texts == ['hang'] else predict(self, texts, *rest, **more)\n"
-        "Predictor.predict = hang; s.main()"
+        "    return threading.Event().wait() if texts == ['hang'] else classify(self, texts, *rest, **more)\n"
+        "Predictor.classify = hang; s.main()"
     )
     arguments = ["--checkpoint", str(shared_checkpoint), "--port", "0", "--request-timeout-s", "0.1"]
     with subprocess.Popen(

@@ -19,6 +19,7 @@ from serving import Settings, create_app
 from serving.batching import Batcher, Bounds, Item
 from serving.connections import Connections
 from serving.inference import Inference
+from serving.measures import Measures
 from serving.protocol import Protocol
 from tests.test_serving_batching import Clock, Model, Thread, expected, run, turns
 
@@ -71,11 +72,12 @@ class Site:
         self.state = ServerState()
         self.state.default_headers = [(b"x-content-type-options", b"nosniff")]
         self.posts = app.state.posts
+        self.measures: Measures = app.state.measures
 
     def connect(self) -> tuple[Protocol, Transport]:
         protocol = Protocol(
             config=self.config, server_state=self.state, app_state={}, _loop=self.loop, posts=self.posts,
-            peers=self.peers,
+            peers=self.peers, measures=self.measures,
         )  # fmt: skip
         transport = Transport()
         protocol.connection_made(transport)

@@ -1,0 +1,88 @@
+"""The admin port: metrics, the health of all workers, and reloads; it answers nobody unless it is asked to listen."""
+
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.keys import Keys
+from serving.measures import Collector
+from serving.problems import Refused
+from serving.settings import Settings
+
+HEADERS = [("x-content-type-options", "nosniff"), ("cache-control", "no-store")]
+"""Of every answer, on this port and the other."""
+
+
+class State(NamedTuple):
+    """What the admin port tells."""
+
+    values: Mapping[str, Any]
+    """As of Measures.to_json, of all workers."""
+    gauges: Mapping[str, float]
+    ready: bool
+    live: bool
+
+
+def admin_app(*, state: Callable[[], State], reload: Callable[[], Awaitable[None]], keys: Keys) -> Starlette:
+    """GET /metrics, /health/live and /health/ready; POST /reload with an admin key."""
+
+    async def metrics(_: Request) -> Response:
+        values, gauges, *_rest = state()
+        registry = CollectorRegistry()
+        registry.register(Collector(values, gauges))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def live(_: Request) -> Response:
+        return JSONResponse({"status": "live"}) if state().live else Refused(503, "no worker answers").response()
+
+    async def ready(_: Request) -> Response:
+        return JSONResponse({"status": "ready"}) if state().ready else Refused(503, "no worker is ready").response()
+
+    async def reload_all(request: Request) -> Response:
+        try:
+            if not keys:
+                raise Refused(403, "there is no admin key to reload with: give --admin-keys-file, or send SIGHUP")
+            keys.check(dict(request.scope["headers"]))
+        except Refused as refused:
+            return refused.response()
+        await reload()
+        return JSONResponse({"status": "reloading"}, 202)
+
+    return Starlette(
+        routes=[
+            Route("/metrics", metrics),
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/reload", reload_all, methods=["POST"]),
+        ]
+    )
+
+
+class Beside(uvicorn.Server):
+    """A second server in one event loop, which leaves the signals to the first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None."""
+        yield
+
+
+async def serve_admin(
+    settings: Settings, listening: socket.socket, state: Callable[[], State], reload: Callable[[], Awaitable[None]]
+) -> None:
+    """Answer on the admin port until it is cancelled."""
+    keys = Keys(entries=settings.admin_keys, file=settings.admin_keys_file, flag="admin-keys")
+    app = admin_app(state=state, reload=reload, keys=keys)
+    config = uvicorn.Config(
+        app, lifespan="off", ws="none", log_level="warning", access_log=False, server_header=False, headers=HEADERS
+    )
+    await Beside(config).serve(sockets=[listening])
