@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from serving.batching import Item
@@ -11,7 +13,14 @@ from serving.endpoint import read_body
 from serving.models import Slot
 from serving.problems import too_large
 from serving.requests import check_count, check_encoding, check_length, declared, timeout_s
+from serving.routes import REFUSALS_BY_NAME
 from serving.settings import Settings
+
+
+class Fault(BaseModel):
+    """Why a request was refused, in one sentence."""
+
+    error: str
 
 
 class Scored(msgspec.Struct):
@@ -25,6 +34,15 @@ class Found(Scored):
     """What is read of a prediction."""
 
     scores: list[Scored]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: of REFUSALS_BY_NAME those statuses, or all, as these systems call them."""
+    return {
+        status: {"model": Fault, "description": told["description"]}
+        for status, told in REFUSALS_BY_NAME.items()
+        if not statuses or status in statuses
+    }
 
 
 DECODER = msgspec.json.Decoder(Found)

@@ -7,21 +7,22 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.asking import ask, body_of
+from serving.asking import ask, body_of, refusals
 from serving.models import Slot
 from serving.problems import Refused
-from serving.routes import named, settings
+from serving.requests import whole
+from serving.routes import named, settings, whole_path
 from serving.settings import Settings
 
 EVERY = 1 << 62
 """As many labels as there are."""
-router = APIRouter(prefix="/hf", tags=["Hugging Face"])
+router = APIRouter(prefix="/hf", tags=["Hugging Face"], dependencies=[Depends(whole_path)])
 
 
 class Parameters(msgspec.Struct):
     """What may be asked beside the texts; function_to_apply is taken and changes nothing: scores are probabilities."""
 
-    top_k: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    top_k: int | float | None = None
     function_to_apply: str | None = None
 
 
@@ -33,10 +34,21 @@ class Inquiry(msgspec.Struct):
     options: Any = None
 
 
+TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+PARAMETERS = {
+    "type": "object",
+    "properties": {
+        "top_k": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
+        "function_to_apply": {"type": ["string", "null"]},
+    },
+}
+PROPERTIES = {"inputs": TEXTS, "parameters": {"anyOf": [PARAMETERS, {"type": "null"}]}, "options": {}}
+SCHEMA = {"type": "object", "properties": PROPERTIES, "required": ["inputs"]}
+BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}}
 DECODER = msgspec.json.Decoder(Inquiry)
 
 
-@router.post("/{name}")
+@router.post("/{name}", responses=refusals(), openapi_extra=BODY)
 async def classify(
     request: Request, slot: Annotated[Slot, Depends(named)], limits: Annotated[Settings, Depends(settings)]
 ) -> Response:
@@ -48,6 +60,7 @@ async def classify(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
     texts = [inquiry.inputs] if isinstance(inquiry.inputs, str) else inquiry.inputs
-    top_k = (inquiry.parameters and inquiry.parameters.top_k) or EVERY
+    asked = inquiry.parameters.top_k if inquiry.parameters else None
+    top_k = EVERY if asked is None else whole(asked)
     found = await ask(request, slot, texts, limits, top_k=top_k)
     return Response(msgspec.json.encode([one.scores for one in found]), media_type="application/json")

@@ -16,15 +16,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from nlp_app import __version__
-from serving.asking import Found, ask, body_of
+from serving.asking import Found, ask, body_of, refusals
 from serving.models import Models, Slot
 from serving.problems import Refused
-from serving.routes import models, named, settings, versioned
+from serving.routes import models, named, settings, versioned, whole_path
 from serving.settings import Settings
 
 HEADER = "Inference-Header-Content-Length"
 OUTPUTS = {"label": "BYTES", "score": "FP32"}
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], dependencies=[Depends(whole_path)])
 
 
 class Input(msgspec.Struct):
@@ -53,36 +53,65 @@ class Inquiry(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
+
+
+def _tensor(texts: int) -> dict[str, Any]:
+    strings = {"type": "array", "items": {"type": "string"}, "minItems": texts, "maxItems": texts}
+    named = {"name": {"const": "text"}, "datatype": {"const": "BYTES"}}
+    properties = {**named, "shape": {"const": [texts]}, "data": strings}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+PARAMETERS = {"type": "object"}
+OUTPUT_SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"enum": list(OUTPUTS)}, "parameters": PARAMETERS},
+    "required": ["name"],
+}
+SCHEMA = {
+    "type": "object",
+    "description": "An inference request: shape says how many texts there are, which a schema can only say of a few.",
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": PARAMETERS,
+        "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": [*map(_tensor, range(4))]}},
+        "outputs": {"type": "array", "items": OUTPUT_SCHEMA},
+    },
+    "required": ["inputs"],
+}
+BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}}
+ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+NOT: dict[int | str, dict[str, Any]] = {503: {"description": "Not now"}}
 DECODER = msgspec.json.Decoder(Inquiry)
 
 
-@router.get("")
+@router.get("", responses=refusals(401))
 async def server() -> dict[str, Any]:
     """What the server is."""
     return {"name": "nlp_app", "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
-@router.get("/health/live")
+@router.get("/health/live", responses=NOT)
 async def live(models: Annotated[Models, Depends(models)]) -> JSONResponse:
     """As /health/live."""
     alive = not any(slot.current.lost for slot in models)
     return JSONResponse({"live": alive}, 200 if alive else 503)
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses=NOT)
 async def ready(models: Annotated[Models, Depends(models)]) -> JSONResponse:
     """As /health/ready."""
     answers = all(slot.current.ready for slot in models)
     return JSONResponse({"ready": answers}, 200 if answers else 503)
 
 
-@router.get("/models/{name}")
+@router.get("/models/{name}", responses=refusals(401, 404, 422))
 async def metadata(slot: Annotated[Slot, Depends(named)], models: Annotated[Models, Depends(models)]) -> dict[str, Any]:
     """The tensors of a model."""
     return _metadata(slot, models)
 
 
-@router.get("/models/{name}/versions/{version}")
+@router.get("/models/{name}/versions/{version}", responses=refusals(401, 404, 422))
 async def metadata_of_version(
     slot: Annotated[Slot, Depends(versioned)], models: Annotated[Models, Depends(models)]
 ) -> dict[str, Any]:
@@ -90,19 +119,19 @@ async def metadata_of_version(
     return _metadata(slot, models)
 
 
-@router.get("/models/{name}/ready")
+@router.get("/models/{name}/ready", responses=NOT | refusals(401, 404, 422))
 async def model_ready(slot: Annotated[Slot, Depends(named)]) -> JSONResponse:
     """Whether a model answers."""
     return _ready(slot)
 
 
-@router.get("/models/{name}/versions/{version}/ready")
+@router.get("/models/{name}/versions/{version}/ready", responses=NOT | refusals(401, 404, 422))
 async def version_ready(slot: Annotated[Slot, Depends(versioned)]) -> JSONResponse:
     """Whether a version of a model answers."""
     return _ready(slot)
 
 
-@router.post("/models/{name}/infer")
+@router.post("/models/{name}/infer", responses=ANSWER | refusals(), openapi_extra=BODY)
 async def infer(
     request: Request, slot: Annotated[Slot, Depends(named)], limits: Annotated[Settings, Depends(settings)]
 ) -> Response:
@@ -110,7 +139,7 @@ async def infer(
     return await _infer(request, slot, limits)
 
 
-@router.post("/models/{name}/versions/{version}/infer")
+@router.post("/models/{name}/versions/{version}/infer", responses=ANSWER | refusals(), openapi_extra=BODY)
 async def infer_version(
     request: Request, slot: Annotated[Slot, Depends(versioned)], limits: Annotated[Settings, Depends(settings)]
 ) -> Response:
@@ -187,7 +216,7 @@ def read_texts(inquiry: Inquiry, tensors: memoryview) -> list[str]:
 def _flat(data: Any) -> list[str]:
     """Strings, or lists of them, one within another to any depth."""
     found: list[str] = []
-    rest = [data]
+    rest = [data] if isinstance(data, list) else [None]
     while rest:
         value = rest.pop()
         if isinstance(value, str):

@@ -61,8 +61,6 @@ def malformed(message: str) -> Refused:
         return Refused(422, 'inputs: is missing: send {"inputs": "a text"} or {"inputs": ["a text", "another"]}')
     if not place:
         return Refused(422, 'the body: must be an object such as {"inputs": "a text"}')
-    if place == "top_k" and ">= 1" in fault:
-        return Refused(422, "top_k: must be 1 or more")
     return Refused(422, f"{place}: {_RULES.get(place, 'must be a string')}")
 
 

@@ -1,7 +1,6 @@
 """What a request asks, read from its headers and its body, with every limit."""
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import msgspec
 
@@ -64,7 +63,8 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     inputs: str | list[str]
-    top_k: Annotated[int, msgspec.Meta(ge=1)] = 1
+    top_k: int | float = 1
+    """A whole number: JSON knows no difference between 3 and 3.0."""
     explain: bool = False
 
 
@@ -80,13 +80,14 @@ def read_items(body: bytes, limits: Settings) -> list[Item]:
         raise malformed(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
+    top_k = whole(asked.top_k)
     if isinstance(asked.inputs, str):
         check_length(asked.inputs, "inputs", limits)
-        return [Item(asked.inputs, asked.top_k, asked.explain)]
+        return [Item(asked.inputs, top_k, asked.explain)]
     check_count(len(asked.inputs), asked.explain, limits)
     for index, text in enumerate(asked.inputs):
         check_length(text, f"inputs[{index}]", limits)
-    return [Item(text, asked.top_k, asked.explain) for text in asked.inputs]
+    return [Item(text, top_k, asked.explain) for text in asked.inputs]
 
 
 DECODER = msgspec.json.Decoder(Asked)
@@ -96,6 +97,15 @@ def _is_json(kind: str) -> bool:
     name, *parameters = kind.split(";")
     named = dict(parameter.strip().lower().partition("=")[::2] for parameter in parameters)
     return name.strip().lower() == "application/json" and named.get("charset", "utf-8").strip(' "') in ("utf-8", "utf8")
+
+
+def whole(top_k: float) -> int:
+    """How many labels are asked for; Refused with 422 where that is no whole number of 1 or more."""
+    if type(top_k) is not int and not top_k.is_integer():
+        raise Refused(422, "top_k: must be a whole number")
+    if top_k < 1:
+        raise Refused(422, "top_k: must be 1 or more")
+    return int(top_k)
 
 
 def check_length(text: str, where: str, limits: Settings) -> None:

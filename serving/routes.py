@@ -14,7 +14,14 @@ from serving.problems import Refused
 from serving.schemas import Info, Limits, Model, PredictRequest, PredictResponse, Problem, Served, Status
 from serving.settings import Settings
 
-router = APIRouter()
+
+async def whole_path(request: Request) -> None:
+    """404 where a line end follows the path, which the framework's patterns let pass."""
+    if request.scope["path"].endswith("\n"):
+        raise HTTPException(404)
+
+
+router = APIRouter(dependencies=[Depends(whole_path)])
 
 
 async def models(request: Request) -> Models:
@@ -47,35 +54,51 @@ async def settings(request: Request) -> Settings:
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The body is not JSON"},
+    401: {"model": Problem, "description": "The request has no valid API key"},
+    408: {"model": Problem, "description": "The request was not sent in time"},
     413: {"model": Problem, "description": "The body is too large"},
     415: {"model": Problem, "description": "The body is of another type or encoding"},
     422: {"model": Problem, "description": "The body or a header breaks a rule"},
     429: {"model": Problem, "description": "Too many texts wait"},
+    500: {"model": Problem, "description": "The server failed"},
     503: {"model": Problem, "description": "The model is not loaded yet, or does not answer"},
     504: {"model": Problem, "description": "The texts were not answered in time"},
 }
-REFUSALS_BY_NAME = {**REFUSALS, 404: {"model": Problem, "description": "There is no such model"}}
-BODY = {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+UNREADY: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (401, 503)}
+NO_MODEL: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "There is no such model"},
+    422: {"model": Problem, "description": "A header breaks a rule"},
+}
+REFUSALS_BY_NAME = REFUSALS | {404: NO_MODEL[404]}
+BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+}
 
 
-@router.post("/predict", response_model=PredictResponse, responses=REFUSALS, openapi_extra={"requestBody": BODY})
-@router.post(
-    "/models/{name}/predict", response_model=PredictResponse, responses=REFUSALS_BY_NAME,
-    openapi_extra={"requestBody": BODY},
-)
-@router.post(
-    "/models/{name}/versions/{version}/predict", response_model=PredictResponse, responses=REFUSALS_BY_NAME,
-    openapi_extra={"requestBody": BODY},
-)  # fmt: skip
+@router.post("/predict", response_model=PredictResponse, responses=REFUSALS, openapi_extra=BODY)
 async def predict(request: Request, models: Annotated[Models, Depends(models)]) -> Response:
     """Classify one text or a list of texts."""
-    if request.scope["path"].endswith("\n"):  # which the framework's patterns let pass
-        raise HTTPException(404)
-    name, version = (request.path_params.get(part) for part in ("name", "version"))
-    slot = models.default if name is None else models.find(name, version)
-    state = request.app.state
-    endpoint = Predict(slot=_found(slot), settings=state.settings, keys=state.keys)
-    return Answer(endpoint)  # what names a model in an odd way comes here; the other paths are answered before
+    return _answer(request, models.default)
+
+
+@router.post("/models/{name}/predict", response_model=PredictResponse, responses=REFUSALS_BY_NAME, openapi_extra=BODY)
+async def predict_by_name(request: Request, slot: Annotated[Slot, Depends(named)]) -> Response:
+    """Classify texts by the model of a name."""
+    return _answer(request, slot)
+
+
+@router.post(
+    "/models/{name}/versions/{version}/predict",
+    response_model=PredictResponse, responses=REFUSALS_BY_NAME, openapi_extra=BODY,
+)  # fmt: skip
+async def predict_by_version(request: Request, slot: Annotated[Slot, Depends(versioned)]) -> Response:
+    """Classify texts by a version of a model."""
+    return _answer(request, slot)
+
+
+def _answer(request: Request, slot: Slot) -> Response:
+    """Of a path that was spelt in another way than usual: the others are answered before the framework is asked."""
+    return Answer(Predict(slot=slot, settings=request.app.state.settings, keys=request.app.state.keys))
 
 
 @router.get("/health/live", responses={503: REFUSALS[503]})
@@ -102,19 +125,19 @@ async def startup(models: Annotated[Models, Depends(models)]) -> Status:
     return Status(status="started")
 
 
-@router.get("/models")
+@router.get("/models", responses={401: REFUSALS[401]})
 async def list_models(models: Annotated[Models, Depends(models)]) -> list[Served]:
     """The models, the default first, and whether each answers."""
     return [Served(name=slot.served.name, version=slot.version, ready=slot.current.ready) for slot in models]
 
 
-@router.get("/info", responses={503: REFUSALS[503]})
+@router.get("/info", responses=UNREADY)
 async def info(models: Annotated[Models, Depends(models)], limits: Annotated[Settings, Depends(settings)]) -> Info:
     """The labels, the limits, the versions, and how well the default model scored."""
     return _info(models.default, limits)
 
 
-@router.get("/models/{name}/info", responses={404: REFUSALS_BY_NAME[404], 503: REFUSALS[503]})
+@router.get("/models/{name}/info", responses=UNREADY | NO_MODEL)
 async def info_of(slot: Annotated[Slot, Depends(named)], limits: Annotated[Settings, Depends(settings)]) -> Info:
     """The same of another model."""
     return _info(slot, limits)

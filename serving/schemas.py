@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 EXAMPLE_ANSWER: dict[str, Any] = {
     "predictions": [
@@ -16,6 +16,11 @@ EXAMPLE_ANSWER: dict[str, Any] = {
 }
 
 
+def whole(value: Any) -> Any:
+    """3.0 is 3: JSON knows no difference."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class PredictRequest(BaseModel):
     """One text or a list of texts."""
 
@@ -27,7 +32,7 @@ class PredictRequest(BaseModel):
     inputs: StrictStr | list[StrictStr] = Field(
         description="a text, or a list of texts; a blank text is scored like any other"
     )
-    top_k: Annotated[StrictInt, Field(ge=1)] = Field(
+    top_k: Annotated[StrictInt, Field(ge=1), BeforeValidator(whole)] = Field(
         1, description="labels in `scores`, best first; at most as many as the model has"
     )
     explain: StrictBool = Field(False, description="whether each prediction has an `explanation`")

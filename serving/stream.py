@@ -6,7 +6,7 @@ A line is what /predict takes, with one text. One that breaks a rule is answered
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from pydantic_core import to_json
@@ -18,7 +18,7 @@ from serving.batching import Item
 from serving.models import Models, Slot
 from serving.problems import Refused, too_large
 from serving.requests import check_encoding, read_items
-from serving.routes import models, named, settings
+from serving.routes import REFUSALS, REFUSALS_BY_NAME, models, named, settings, whole_path
 from serving.settings import Settings
 
 LINES = 256
@@ -27,28 +27,15 @@ PAUSE_S = 0.02
 """Before a full queue is asked again."""
 BYTES_PER_S = 1024
 """A client that sends as many is not too slow."""
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(whole_path)])
 
+KINDS = ("application/x-ndjson", "text/plain")
+BODY = {"requestBody": {"content": {kind: {"schema": {"type": "string"}} for kind in KINDS}}}
+ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {KINDS[0]: {}}}}
 Line = Item | bytes
 """A text, or what is answered in its place."""
 Group = tuple[Sequence[Line], "asyncio.Future[list[bytes]] | None"]
 """Lines, and the answers to their texts."""
-
-
-@router.post("/predict/stream")
-async def stream(
-    request: Request, models: Annotated[Models, Depends(models)], limits: Annotated[Settings, Depends(settings)]
-) -> Response:
-    """Classify a text a line: each line of the body as the body of /predict, with one text."""
-    return _stream(request, models.default, limits)
-
-
-@router.post("/models/{name}/predict/stream")
-async def stream_of(
-    request: Request, slot: Annotated[Slot, Depends(named)], limits: Annotated[Settings, Depends(settings)]
-) -> Response:
-    """The same by another model."""
-    return _stream(request, slot, limits)
 
 
 class Streamed(Response):
@@ -68,6 +55,22 @@ class Streamed(Response):
             async for part in answers:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@router.post("/predict/stream", responses=ANSWER | REFUSALS, openapi_extra=BODY)
+async def stream(
+    request: Request, models: Annotated[Models, Depends(models)], limits: Annotated[Settings, Depends(settings)]
+) -> Response:
+    """Classify a text a line: each line of the body as the body of /predict, with one text."""
+    return _stream(request, models.default, limits)
+
+
+@router.post("/models/{name}/predict/stream", responses=ANSWER | REFUSALS_BY_NAME, openapi_extra=BODY)
+async def stream_of(
+    request: Request, slot: Annotated[Slot, Depends(named)], limits: Annotated[Settings, Depends(settings)]
+) -> Response:
+    """The same by another model."""
+    return _stream(request, slot, limits)
 
 
 def _stream(request: Request, slot: Slot, limits: Settings) -> Response:
