@@ -48,7 +48,12 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     app.state.keys = keys = Keys(entries=settings.api_keys, file=settings.api_keys_file, flag="api-keys")
     app.state.posts = posts_of(models, settings, keys)
     app.add_middleware(
-        FastPath, posts=app.state.posts, max_bytes=settings.max_body_bytes, keys=keys, measures=measures
+        FastPath,
+        posts=app.state.posts,
+        max_bytes=settings.max_body_bytes,
+        keys=keys,
+        measures=measures,
+        access_log=settings.access_log,
     )
     app.add_exception_handler(Refused, _refuse)
     return app

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.endpoint import Predict
 from serving.inference import Inference
+from serving.logs import log_request, request_id
 from serving.measures import Measures
 from serving.problems import Refused, failed, too_large
 from serving.requests import check_headers, read_items, timeout_s
@@ -44,6 +45,7 @@ class Direct:
         endpoint: Predict,
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
+        path: str,
         headers: list[tuple[bytes, bytes]],
         keep_alive: bool,
         default_headers: bytes,
@@ -58,6 +60,7 @@ class Direct:
         self._transport = transport
         self._loop = loop
         self._started = loop.time()
+        self._path = path
         self._headers = dict(headers)
         self._default_headers = default_headers
         self._on_response = on_response
@@ -121,10 +124,15 @@ class Direct:
         if self.disconnected or self.response_complete:
             return
         self.response_complete = True
+        seconds, given = self._loop.time() - self._started, request_id(self._headers)
+        self._measures.answered(status, seconds)
+        if given:
+            extra += b"x-request-id: %s\r\n" % given
+        if self._endpoint.settings.access_log:
+            log_request(given=given, method="POST", path=self._path, status=status, seconds=seconds)
         length = str(len(body)).encode()
         end = END if self.keep_alive else CLOSE
         head = (STATUS_LINE[status], self._default_headers, extra, KIND, length, END, end, body)
-        self._measures.answered(status, self._loop.time() - self._started)
         self._transport.write(b"".join(head))
         if not self.keep_alive:
             self._transport.close()

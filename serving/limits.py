@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.keys import Keys
+from serving.logs import log_request, request_id
 from serving.measures import Measures
 from serving.problems import Refused, key_of, too_large
 from serving.requests import declared
@@ -23,9 +24,17 @@ class FastPath:
     """
 
     def __init__(
-        self, app: ASGIApp, *, posts: Mapping[bytes, ASGIApp], max_bytes: int, keys: Keys, measures: Measures
+        self,
+        app: ASGIApp,
+        *,
+        posts: Mapping[bytes, ASGIApp],
+        max_bytes: int,
+        keys: Keys,
+        measures: Measures,
+        access_log: bool,
     ) -> None:
         self._app = app
+        self._access_log = access_log
         self._measures = measures
         self._keys = keys
         self._posts = posts
@@ -36,7 +45,7 @@ class FastPath:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = self._measured(send)
+        send = self._measured(scope, send)
         if scope["method"] == "POST" and (fast := self._posts.get(scope.get("raw_path", b""))) is not None:
             await fast(scope, receive, send)
         else:
@@ -54,12 +63,17 @@ class FastPath:
         else:
             await self._app(scope, receive if path.endswith(STREAM) else self._counted(receive), send)
 
-    def _measured(self, send: Send) -> Send:
-        started = time.perf_counter()
+    def _measured(self, scope: Scope, send: Send) -> Send:
+        started, given = time.perf_counter(), request_id(dict(scope["headers"]))
 
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._measures.answered(message["status"], time.perf_counter() - started)
+                status, seconds = message["status"], time.perf_counter() - started
+                self._measures.answered(status, seconds)
+                if given:
+                    message["headers"] = [*message.get("headers", []), (b"x-request-id", given)]
+                if self._access_log:
+                    log_request(given=given, method=scope["method"], path=scope["path"], status=status, seconds=seconds)
             await send(message)
 
         return measured

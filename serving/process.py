@@ -19,6 +19,7 @@ from nlp_app.errors import NlpAppError
 from serving.admin import HEADERS, State, serve_admin
 from serving.app import create_app
 from serving.connections import Connections
+from serving.logs import log_config
 from serving.protocol import Protocol
 from serving.settings import Settings
 from serving.workers import REPORT_S
@@ -152,6 +153,7 @@ def config_of(settings: Settings, app: FastAPI, peers: Connections) -> uvicorn.C
         http=http,
         ws="none",
         log_level=settings.log_level,
+        log_config=log_config(settings.log_format, settings.log_level),
         access_log=False,
         server_header=False,
         headers=HEADERS,

@@ -79,6 +79,7 @@ class Protocol(HttpToolsProtocol):
             endpoint=endpoint,
             transport=self.transport,
             loop=self.loop,
+            path=self.url.decode("latin-1"),
             headers=self.headers,
             keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
             default_headers=self._default_headers(),

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(None, description="file of hashed keys, one a line, read again at SIGHUP")
     admin_keys: str = Field("", description="hashed keys of those who may reload through the admin port")
     admin_keys_file: Path | None = Field(None, description="file of them, one a line, read again at SIGHUP")
+    access_log: bool = Field(False, description="whether each request has a line in the log")
+    log_format: Literal["text", "json"] = Field("text", description="lines of the log: text, or a JSON object each")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")
 
     @property

@@ -7,6 +7,7 @@ they count, and kills one that has hung.
 import asyncio
 import json
 import logging
+import logging.config
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from serving.admin import State, serve_admin
+from serving.logs import log_config
 from serving.measures import added
 from serving.settings import Settings
 
@@ -186,7 +188,7 @@ def supervise(
 async def _supervise(
     settings: Settings, listening: socket.socket, admin: socket.socket | None, argv: Sequence[str]
 ) -> int:
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(message)s")
+    logging.config.dictConfig(log_config(settings.log_format, settings.log_level))
     supervisor = Supervisor(
         argv=argv, count=settings.workers, listening=listening, seconds_to_finish=settings.seconds_to_finish + 5
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from serving import Settings, create_app
 from serving.batching import Batcher, Bounds, Item
 from serving.connections import Connections
 from serving.inference import Inference
+from serving.logs import Json, Lines, log_request
 from serving.measures import Measures
 from serving.protocol import Protocol
 from tests.test_serving_batching import Clock, Model, Thread, expected, run, turns
@@ -223,6 +225,30 @@ def test_an_answer_has_the_headers_of_every_answer() -> None:
     assert headers == {
         "x-content-type-options": "nosniff", "content-type": "application/json", "content-length": str(len(body))
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("a-1.b:c", True), ("x" * 129, False), ("a b", False), ("\xe9", False), ("", False)]
+)
+@pytest.mark.parametrize("path", ["/predict", "/predict?x"])
+def test_a_request_keeps_the_id_that_its_client_gave_it(given: str, kept: bool, path: str) -> None:
+    sent = predict("hi", headers=f"x-request-id: {given}\r\n", path=path)
+    ((status, headers, _),) = respond(sent, kept=True)
+    assert (status, headers.get("x-request-id")) == (200, given if kept else None)
+
+
+def test_a_client_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    record = logging.LogRecord("serving", logging.INFO, "f", 1, "%s", ("a\nERROR: forged\r\n",), None)
+    text, told = (formatter.format(record) for formatter in (Lines("%(levelname)s: %(message)s"), Json()))
+    assert text == "INFO: a\\nERROR: forged\\r\\n"
+    assert json.loads(told)["message"] == "a\nERROR: forged\r\n"
+    assert len(told.splitlines()) == 1
+    with caplog.at_level(logging.INFO, "serving.access"):
+        log_request(given=b"", method="GET", path="/x\n\u2028ERROR" + "y" * 300, status=404, seconds=0.001)
+    (line,) = caplog.messages
+    assert len(line.splitlines()) == 1
+    assert re.fullmatch(r"[0-9a-f]{16} GET /x\\n\\u2028ERRORy+\\u2026 404 1\.00 ms", line)
+    assert json.loads(Json().format(caplog.records[0]))["status"] == 404
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""Logs: lines of text or of JSON, one a record whatever a client sent, and none of its texts.
+
+With --access-log each request has a line, with the id that its client gave it (X-Request-Id) or one made here.
+"""
+
+import json
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
+"""What is taken for an id; nothing else that a client sends stands in a log."""
+LONGEST_PATH = 200
+logger = logging.getLogger("serving.access")
+
+
+class Lines(logging.Formatter):
+    """Text: a record's own line ends are escaped, but those of a traceback."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """One line."""
+        return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
+
+
+class Json(logging.Formatter):
+    """A JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's time, level, logger and message, and what a request was."""
+        told = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "request", {}),
+        }
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told, ensure_ascii=False)
+
+
+def log_config(kind: str, level: str) -> dict[str, Any]:
+    """For logging.config.dictConfig: all to standard error."""
+    formatter = {"()": Json} if kind == "json" else {"()": Lines, "format": "%(levelname)s: %(message)s"}
+    quiet = {"level": level.upper()}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"one": formatter},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "loggers": {"uvicorn": quiet, "uvicorn.error": quiet, "serving": quiet, "serving.access": {"level": "INFO"}},
+    }
+
+
+def request_id(headers: Mapping[bytes, bytes]) -> bytes:
+    """Of the client where it is one; empty else."""
+    given = headers.get(b"x-request-id", b"")
+    return given if given and ID.fullmatch(given) else b""
+
+
+def log_request(*, given: bytes, method: str, path: str, status: int, seconds: float) -> None:
+    """A line of the access log."""
+    number = given.decode() or secrets.token_hex(8)
+    path = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…"
+    request = {"id": number, "method": method, "path": path, "status": status, "ms": round(1000 * seconds, 2)}
+    text = f"{number} {method} {ascii(path)[1:-1]} {status} {1000 * seconds:.2f} ms"
+    logger.info("%s", text, extra={"request": request})
