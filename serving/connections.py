@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 LOOKED_AT = 64
@@ -34,6 +34,8 @@ class Connections:
         self.header_s = header_s
         self.body_s = body_s
         self._all: dict[Connection, str] = {}
+        self._silent: dict[Connection, None] = {}
+        """Those that have sent nothing yet."""
         self._per_client: Counter[str] = Counter()
         self._headers: Sequence[tuple[bytes, bytes]] = ()
         self._joined = b""
@@ -44,11 +46,12 @@ class Connections:
     def add(self, connection: Connection) -> bool:
         """Count it; where there is no room for it, or its client has too many, it is closed, and False comes back.
 
-        An idle one makes room: clients ask again where a connection that they keep was closed.
+        One that has never sent anything makes room, else one that is idle: clients ask again where a connection that
+        they keep was closed.
         """
         client = connection.client[0] if connection.client else ""
         if len(self._all) >= self._most:
-            oldest = next((one for one in islice(self._all, LOOKED_AT) if one.idle), None)
+            oldest = next((one for one in chain(self._silent, islice(self._all, LOOKED_AT)) if one.idle), None)
             if oldest is None:
                 connection.transport.abort()
                 return False
@@ -58,11 +61,17 @@ class Connections:
             connection.transport.abort()
             return False
         self._all[connection] = client
+        self._silent[connection] = None
         self._per_client[client] += 1
         return True
 
+    def spoke(self, connection: Connection) -> None:
+        """It has begun to send its first request."""
+        self._silent.pop(connection, None)
+
     def discard(self, connection: Connection) -> None:
         """It is closed."""
+        self._silent.pop(connection, None)
         client = self._all.pop(connection, None)
         if client is not None:
             self._per_client[client] -= 1

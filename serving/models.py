@@ -24,6 +24,9 @@ class Slot:
         self._measures = measures
         self.current = self._new()
         self._seen = b""
+        """The manifest of what answers."""
+        self._failed: object = None
+        """The files that could not be loaded, by what tells them from others."""
         self._reloading = asyncio.Lock()
         self._draining: set[asyncio.Task[None]] = set()
 
@@ -37,24 +40,28 @@ class Slot:
         self._seen = _manifest(self.served.folder)
         await self.current.load()
 
-    async def reload(self) -> NlpAppError | None:
+    async def reload(self, *, again: bool = True) -> NlpAppError | None:
         """Load what the folder holds now aside, and put it in place once it has answered its golden inputs.
 
         Requests that were accepted are answered by the model that took them. Where the new one cannot be loaded the
         old one goes on, and the reason comes back.
+
+        Args:
+            again: whether files that could not be loaded before are tried once more, though they are the same.
         """
         async with self._reloading:
-            seen = _manifest(self.served.folder)
-            if seen and seen == self._seen:
+            seen, files = _manifest(self.served.folder), _files(self.served.folder)
+            if (seen and seen == self._seen) or (files == self._failed and not again):
                 return None
             new = self._new()
             await new.load()
-            self._seen = seen
             if new.failure is not None:
+                self._failed = files
                 await new.close()
                 self._measures.reloads["failed"] += 1
                 logger.error("%s goes on with its old checkpoint: %s", self.served.name, new.failure)
                 return new.failure
+            self._seen = seen
             old, self.current = self.current, new
             self._measures.reloads["done"] += 1
             logger.info("%s answers with version %s", self.served.name, new.predictor.checkpoint.version)
@@ -109,9 +116,9 @@ class Models:
             await slot.load()
         return next((slot.current.failure for slot in self._slots if slot.current.failure), None)
 
-    async def reload(self) -> list[NlpAppError]:
+    async def reload(self, *, again: bool = True) -> list[NlpAppError]:
         """Load what the folders hold now; why some could not be."""
-        found = [await slot.reload() for slot in self._slots]
+        found = [await slot.reload(again=again) for slot in self._slots]
         return [failure for failure in found if failure is not None]
 
     async def watch(self) -> None:
@@ -122,7 +129,7 @@ class Models:
         """Load new checkpoints as they appear, until it is cancelled."""
         while self._settings.watch_s:
             await asyncio.sleep(self._settings.watch_s)
-            await self.reload()
+            await self.reload(again=False)
 
     async def close(self) -> None:
         """Finish what was accepted."""
@@ -138,3 +145,11 @@ def _manifest(folder: Path) -> bytes:
     with suppress(OSError):
         return (folder / MANIFEST).read_bytes()
     return b""
+
+
+def _files(folder: Path) -> object:
+    """What tells the files of a folder from those that are put in their place."""
+    with suppress(OSError):
+        stats = {path.name: path.stat() for path in folder.iterdir()}
+        return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+    return None

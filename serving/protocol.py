@@ -62,6 +62,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._peers.spoke(self)
         self._begun = self._reads_headers = True
         self.due = self.loop.time() + self._peers.header_s
 

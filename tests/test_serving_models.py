@@ -1,5 +1,6 @@
 """Several models in one process, and new checkpoints while they are asked."""
 
+import functools
 import shutil
 import signal
 import threading
@@ -165,9 +166,15 @@ def test_a_checkpoint_that_cannot_be_loaded_changes_nothing(
             assert "m goes on with its old checkpoint" in caplog.text
             assert client.get("/health/ready").status_code == 200
             assert client.post("/predict", json={"inputs": "x"}).json() == before
-        shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(folders["sea"], folder)
-        assert reload(client) == []
+        (folder / "model.safetensors").write_bytes(b"{}")
+        assert len(reload(client)) == 1
+        tried = len(caplog.records)
+        assert client.portal is not None
+        assert client.portal.call(functools.partial(models.reload, again=False)) == []
+        assert len(caplog.records) == tried, "who watches does not load the same broken files at each look"
+        shutil.copyfile(folders["sea"] / "model.safetensors", folder / "model.safetensors")
+        assert client.portal.call(functools.partial(models.reload, again=False)) == []
         assert client.post("/predict", json={"inputs": "x"}).json()["predictions"][0]["label"] in LABELS["sea"]
         current = models.default.current
         assert reload(client) == []

@@ -416,6 +416,19 @@ def test_where_there_is_no_room_the_oldest_idle_connection_makes_it() -> None:
     run(main)
 
 
+def test_a_connection_that_has_said_nothing_makes_room_before_one_that_is_kept() -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop, most=3)
+        (kept, kept_transport), (_, silent), (_, other) = (site.connect() for _ in range(3))
+        kept.data_received(predict("x"))
+        await site.finish()
+        connections = [site.connect()[1] for _ in range(2)]
+        assert [one.closed for one in (kept_transport, silent, other)] == [False, True, True]
+        assert not any(one.closed for one in connections)
+
+    run(main)
+
+
 def test_a_client_may_have_so_many_connections() -> None:
     async def main(loop: Clock) -> None:
         site = Site(loop, most_per_client=2)
