@@ -15,6 +15,7 @@ from serving.answers import Answers
 from serving.batching import PROBE, Batcher, Bounds, Gone, Item, Job
 from serving.cpus import available_cpus
 from serving.measures import OfModel
+from serving.memory import give_back
 from serving.problems import Refused
 from serving.settings import Served, Settings
 
@@ -184,4 +185,6 @@ class Inference:
     def _load(self) -> Answers:
         torch.set_num_threads(self._settings.threads or max(1, available_cpus() // self._settings.workers))
         predictor = Predictor.load(self.served.folder, device=self._settings.device)
-        return Answers(predictor=predictor, measures=self._measures)
+        answers = Answers(predictor=predictor, measures=self._measures)
+        give_back()
+        return answers

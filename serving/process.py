@@ -20,6 +20,7 @@ from serving.admin import HEADERS, State, serve_admin
 from serving.app import create_app
 from serving.connections import Connections
 from serving.logs import log_config
+from serving.memory import keep_little
 from serving.protocol import Protocol
 from serving.settings import Settings
 from serving.workers import REPORT_S
@@ -113,6 +114,7 @@ def serve(
     Raises:
         NlpAppError: a checkpoint cannot be loaded.
     """
+    keep_little()
     server = Process(settings=settings, admin=admin, reports=reports)
 
     def ask_to_exit(*_: object) -> None:

@@ -1,0 +1,37 @@
+"""What is freed goes back to the system: a server lives long, and one long request must not make it large for good.
+
+glibc keeps what large arrays leave behind, up to 64 MB in each of its arenas, once it has seen such arrays come and go
+(mallopt(3), M_MMAP_THRESHOLD): 370 MB stayed of a server that needs 320.
+"""
+
+import ctypes
+import gc
+import sys
+from functools import cache
+
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
+"""Numbers of mallopt."""
+LARGE = 1 << 20
+"""Bytes from which on an array has memory of its own."""
+
+
+def keep_little() -> None:
+    """Let the allocator give back what was freed; does nothing where it is another than glibc's."""
+    if (libc := _libc()) is not None:
+        for parameter, value in ((MMAP_THRESHOLD, LARGE), (TRIM_THRESHOLD, 4 * LARGE), (ARENA_MAX, 2)):
+            libc.mallopt(parameter, value)
+
+
+def give_back() -> None:
+    """Give back what loading left behind."""
+    gc.collect()
+    if (libc := _libc()) is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _libc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "malloc_trim") else None
