@@ -53,8 +53,6 @@ class Inquiry(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
-
-
 def _tensor(texts: int) -> dict[str, Any]:
     strings = {"type": "array", "items": {"type": "string"}, "minItems": texts, "maxItems": texts}
     named = {"name": {"const": "text"}, "datatype": {"const": "BYTES"}}
@@ -254,9 +252,7 @@ def _asked(inquiry: Inquiry) -> dict[str, bool]:
     return {output.name: output.parameters.get("binary_data", default) is True for output in asked}
 
 
-def _response(
-    answer: dict[str, Any], names: dict[str, bool], found: Sequence[Found], shape: Sequence[int]
-) -> Response:
+def _response(answer: dict[str, Any], names: dict[str, bool], found: Sequence[Found], shape: Sequence[int]) -> Response:
     tensors, outputs = [], []
     for name, binary in names.items():
         values = [getattr(one, name) for one in found]

@@ -178,9 +178,7 @@ def sockets_of(value: str) -> tuple[socket.socket, socket.socket]:
     return listening, reports
 
 
-def supervise(
-    settings: Settings, listening: socket.socket, *, admin: socket.socket | None, argv: Sequence[str]
-) -> int:
+def supervise(settings: Settings, listening: socket.socket, *, admin: socket.socket | None, argv: Sequence[str]) -> int:
     """Serve in several processes until SIGTERM or Ctrl-C; gives the exit code."""
     return asyncio.run(_supervise(settings, listening, admin, argv))
 

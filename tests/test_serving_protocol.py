@@ -439,4 +439,3 @@ def test_a_client_may_have_so_many_connections() -> None:
         assert not fourth.closed
 
     run(main)
-
