@@ -20,9 +20,9 @@ from rich.table import Table
 
 from benchmarks.peers import PEERS, Answers
 from nlp_app.checkpoint import load_checkpoint
+from nlp_app.compiled import fastest
 from nlp_app.encoding import encode
 from nlp_app.errors import DataError, run_command
-from nlp_app.folded import fold
 from nlp_app.formats import FORMATS
 from nlp_app.model import TextClassifier
 from nlp_app.ngrams import CHARACTERS, SHAPES, WORDS
@@ -163,11 +163,11 @@ def parts_left_out(folder: Path, test: Examples) -> dict[str, dict[str, float]]:
     """The scores where a part says of each text what it says on average; each label's threshold stays."""
     found, whole = {}, load_checkpoint(folder)
     encoded = encode(test.texts, tokenizer=whole.tokenizer, config=whole.config)
-    full = score(fold(whole.module), encoded)
+    full = score(fastest(whole.module), encoded)
     for name in LEFT_OUT:
         checkpoint = load_checkpoint(folder)
         leave_out(checkpoint.module, name)
-        rest = score(fold(checkpoint.module), encoded)
+        rest = score(fastest(checkpoint.module), encoded)
         logits = rest + (full - rest).mean(dim=0)
         probabilities = to_probabilities(logits, multi_label=checkpoint.config.multi_label)
         tally = tally_of_examples(checkpoint.config, probabilities, checkpoint.decision, test)

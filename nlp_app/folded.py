@@ -107,18 +107,18 @@ class FoldedNgrams:
     """What an NgramBranch gives, to 1e-5."""
 
     def __init__(self, *, branch: NgramBranch) -> None:
-        self._rows, self._idf = branch.rows.numpy(), branch.idf.numpy()
-        self._weight, self._bias = branch.weight.detach(), branch.bias.detach()
-        self._quarter = len(self._rows).bit_length() - 3
+        self.rows, self.idf = branch.rows.numpy(), branch.idf.numpy()
+        self.weight, self.bias = branch.weight.detach(), branch.bias.detach()
+        self._quarter = len(self.rows).bit_length() - 3
         """Bits of a slot's number within a quarter of the slots."""
 
     def __call__(self, ngrams: NgramBatch) -> Tensor:
         """(B, C): what the n-grams of each text add to its logits."""
         slots, texts = ngrams.slots.numpy(), ngrams.texts.numpy()
-        rows = self._rows.take(slots)
+        rows = self.rows.take(slots)
         values = np.log(ngrams.counts.numpy())
         values += 1
-        values *= self._idf.take(rows)
+        values *= self.idf.take(rows)
         parts = slots >> self._quarter
         np.maximum(parts, WORDS + 1, out=parts)  # words have two quarters
         parts += 4 * texts
@@ -127,7 +127,7 @@ class FoldedNgrams:
         scales[SHAPES::4] *= SHAPES_LENGTH
         values *= scales.astype(np.float32).take(parts)
         places, weights = torch.from_numpy(rows), torch.from_numpy(values)
-        return torch.embedding_bag(self._weight, places, ngrams.offsets, False, 0, False, weights)[0].add_(self._bias)
+        return torch.embedding_bag(self.weight, places, ngrams.offsets, False, 0, False, weights)[0].add_(self.bias)
 
 
 def _table(embedding: Tensor, block: ConvBlock) -> Tensor:

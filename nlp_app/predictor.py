@@ -8,12 +8,12 @@ from typing import Any, Self
 from torch import Tensor
 
 from nlp_app.checkpoint import Checkpoint, load_checkpoint
+from nlp_app.compiled import fastest
 from nlp_app.device import find_device
 from nlp_app.encoding import Encoded, encode
 from nlp_app.errors import ConfigError, TokenizerError
 from nlp_app.explain import Explanation, explain_text
-from nlp_app.folded import fold
-from nlp_app.scoring import familiarity, score, to_probabilities
+from nlp_app.scoring import ask, to_probabilities
 
 TEXTS_PER_CHUNK = 4096
 """Texts encoded at a time, so that memory does not grow with their number; many, so that lengths can be matched."""
@@ -69,7 +69,7 @@ class Predictor:
 
     def __init__(self, *, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._module = fold(checkpoint.module)
+        self._module = fastest(checkpoint.module)
 
     @classmethod
     def load(cls, folder: Path | str, *, device: str = "cpu") -> Self:
@@ -134,12 +134,11 @@ class Predictor:
             explain: as of predict.
         """
         module = self._module
-        logits = score(module, encoded)
+        logits, familiar = ask(module, encoded)
         probabilities = to_probabilities(logits, multi_label=module.config.multi_label)
         best = probabilities.topk(min(top_k, len(self.labels)), dim=1)
-        familiar = familiarity(module, encoded).tolist()
         ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        rows = zip(ranked, encoded, self._given(probabilities), familiar, strict=True)
+        rows = zip(ranked, encoded, self._given(probabilities), familiar.tolist(), strict=True)
         found = [self._prediction(*best_of, text.truncated, given, known) for best_of, text, given, known in rows]
         return self._explained(found, texts, encoded, logits) if explain else found
 

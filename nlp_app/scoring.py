@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nlp_app.compiled import CompiledClassifier
 from nlp_app.encoding import Encoded
 from nlp_app.folded import FoldedClassifier
 from nlp_app.model import TextClassifier
@@ -20,16 +21,27 @@ TEXTS_AT_ONCE = 256
 """Whose n-grams are looked up together."""
 
 
-def score(module: TextClassifier | FoldedClassifier, encoded: Sequence[Encoded]) -> Tensor:
+def ask(
+    module: TextClassifier | FoldedClassifier | CompiledClassifier, encoded: Sequence[Encoded]
+) -> tuple[Tensor, Tensor]:
+    """What score and familiarity give, at once."""
+    if isinstance(module, CompiledClassifier):
+        return module.ask(encoded)
+    return score(module, encoded), familiarity(module, encoded)
+
+
+def score(module: TextClassifier | FoldedClassifier | CompiledClassifier, encoded: Sequence[Encoded]) -> Tensor:
     """The logits of encoded texts; texts of like length share a batch.
 
     Args:
-        module: in eval mode, folded or not.
+        module: in eval mode, as it is or as of nlp_app.compiled.fastest.
         encoded: N texts, encoded with the module's tokenizer and config.
 
     Returns:
         (N, C) float32 on the CPU, in the order of the texts.
     """
+    if isinstance(module, CompiledClassifier):
+        return module.ask(encoded)[0]
     logits = np.empty((len(encoded), module.config.num_classes), dtype=np.float32)
     device = module.device
     with torch.inference_mode():

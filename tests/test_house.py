@@ -14,8 +14,8 @@ import nlp_app
 from tests.conftest import ROOT
 
 ORDER = [
-    "errors", "client_policy", "client", "config", "decision", "tokenizer", "characters", "ngrams", "places",
-    "encoding", "model", "folded",
+    "errors", "client_policy", "client", "config", "decision", "tokenizer", "characters", "_ngrams", "ngrams", "places",
+    "encoding", "model", "folded", "_folded", "compiled",
     "device", "scoring", "golden", "folder", "quantize", "parts", "checkpoint", "explain", "rows", "delimited",
     "formats", "tables", "predictor", "predict",
 ]  # fmt: skip

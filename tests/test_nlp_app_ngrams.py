@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -17,7 +17,10 @@ from nlp_app.ngrams import (
     SHAPES,
     TEXTS_AT_ONCE,
     Ngrams,
+    _ngrams,
     clean,
+    count_by_arrays,
+    count_compiled,
     count_ngrams,
     join,
     place_ngrams,
@@ -40,15 +43,42 @@ def part(found: Ngrams, first: int, after: int) -> list[float]:
     return sorted(found.counts[(first <= quarters) & (quarters < after)].tolist())
 
 
-@given(st.lists(TEXT, min_size=1, max_size=6), st.sampled_from([1 << 10, SLOTS, 1 << 24]))
-def test_a_text_has_the_same_n_grams_alone_as_beside_others(texts: list[str], slots: int) -> None:
-    for together, text in zip(count(texts, slots=slots), texts, strict=True):
+@given(st.lists(TEXT, min_size=1, max_size=6), st.sampled_from([10, 21, 24]))
+def test_a_text_has_the_same_n_grams_alone_as_beside_others(texts: list[str], bits: int) -> None:
+    slots = 1 << bits
+    for together, text in zip(count_by_arrays(texts, bits, ORDERS), texts, strict=True):
         (alone,) = count([text], slots=slots)
         assert together.slots.tolist() == alone.slots.tolist()
         assert together.counts.tolist() == alone.counts.tolist()
         assert (np.diff(alone.slots) > 0).all()
         assert alone.slots[0] >= 0
         assert alone.slots[-1] < slots
+
+
+without_compiler = pytest.mark.skipif(_ngrams is None, reason="no compiler was found when the project was installed")
+LETTERS = st.text(st.sampled_from("abÄB_1٣ ,.!?木水ไ한😀\u0301\u00a0ﬁ\U00030000"), max_size=80)
+
+
+@without_compiler
+@given(TEXT | LETTERS, st.integers(3, 24), st.sampled_from([(), (2,), (2, 3, 4, 5), (3, 4), (6, 7, 8)]))
+@example("", 21, ORDERS)
+@example("0123456789 Ab" * 700, 21, ORDERS)
+@example("A1" * 40_000, 24, (3,))
+def test_c_counts_what_the_array_operations_count(text: str, bits: int, orders: tuple[int, ...]) -> None:
+    found, (expected,) = count_compiled(text, bits, orders), count_by_arrays([text], bits, orders)
+    assert found.slots.tolist() == expected.slots.tolist()
+    assert found.counts.tolist() == expected.counts.tolist()
+    assert [array.dtype for array in found] == [array.dtype for array in expected]
+
+
+@without_compiler
+def test_c_writes_beyond_no_array() -> None:
+    codes, kinds = look_up(" one text ")
+    room = np.empty(200, dtype=np.int32), np.empty(200, dtype=np.float32)
+    assert _ngrams.count(codes, kinds, 21, 3, 5, *room) > 0
+    for arrays in ((codes[:-1], kinds, 21, 3, 5, *room), (codes, kinds, 21, 3, 5, room[0][:90], room[1])):
+        with pytest.raises(ValueError, match="as long as those of one text"):
+            _ngrams.count(*arrays)
 
 
 def test_many_texts_keep_their_order() -> None:

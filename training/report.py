@@ -19,10 +19,10 @@ from rich.table import Table
 from torch import Tensor
 
 from nlp_app import __version__
+from nlp_app.compiled import fastest
 from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.encoding import Encoded, encode
-from nlp_app.folded import fold
 from nlp_app.model import TextClassifier
 from nlp_app.scoring import familiarity, score, to_probabilities
 from nlp_app.tokenizer import Tokenizer
@@ -60,7 +60,7 @@ def test_scores(
     config = module.config
     check_kind(examples, multi_label=config.multi_label)
     started = time.perf_counter()
-    logits = score(fold(module), encode(examples.texts, tokenizer=tokenizer, config=config))
+    logits = score(fastest(module), encode(examples.texts, tokenizer=tokenizer, config=config))
     probabilities = to_probabilities(logits, multi_label=config.multi_label)
     seconds = time.perf_counter() - started
     targets, tally = targets_of(examples, config), tally_of_examples(config, probabilities, decision, examples)
