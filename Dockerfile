@@ -12,6 +12,14 @@ RUN /app/venv/bin/python -c "import tomllib; project = tomllib.load(open('pyproj
     print('\n'.join(project['dependencies'] + project['optional-dependencies']['serving']))" > requirements.txt \
     && /app/venv/bin/pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
 
+# Where BASE_IMAGE is no image of Python's own but Debian, python3-dev has its headers.
+FROM build AS compiled
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev
+COPY nlp_app/*.c nlp_app/
+RUN for module in _folded _ngrams; do \
+    gcc -O3 -shared -fPIC -I"$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')" nlp_app/$module.c \
+    -o nlp_app/$module$(python3 -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))') -lm || exit 1; done
+
 FROM ${BASE_IMAGE}
 
 LABEL org.opencontainers.image.title="nlp_app" \
@@ -21,6 +29,7 @@ WORKDIR /app
 COPY --from=build /app/venv /app/venv
 COPY LICENSE ./
 COPY nlp_app nlp_app
+COPY --from=compiled /app/nlp_app/*.so nlp_app/
 COPY serving serving
 
 ENV PATH=/app/venv/bin:$PATH \
