@@ -52,7 +52,7 @@ from training.console import make_console
 ROUNDS = 3
 SERVER_CORE, LOAD_CORE = 0, 1
 CONNECTIONS, MANY = 32, 1024
-"""Of the closed loop, and of the open one: as many requests can be on their way."""
+"""Of the closed loop and the latencies, and of overload: as many requests can be on their way."""
 SHARE = 0.8
 """Of the peak, for the latencies."""
 DEADLINE_S = 1.0
@@ -258,13 +258,13 @@ def lone(lab: Lab, ports: Mapping[str, int]) -> Figure:
 
 
 def tail(lab: Lab, ports: Mapping[str, int]) -> Figure:
-    """What 1 % wait where the server has a fifth of its time left."""
+    """What 1 % wait where the server has a fifth of its time left, over as many connections as the peak was found."""
     peaks = lab.known["peaks"]
     rates = {name: SHARE * min(peaks["ours"], peaks[name]) for name in ports}
     runs: dict[str, list[Found]] = {name: [] for name in ports}
 
     def once(name: str) -> Found:
-        runs[name].append(offered(lab, ports[name], lab.bodies, rates[name], waits=True))
+        runs[name].append(offered(lab, ports[name], lab.bodies, rates[name], CONNECTIONS, waits=True))
         return runs[name][-1]
 
     found = in_turn({name: partial(once, name) for name in ports}, "p99_ms")
@@ -301,11 +301,13 @@ def reviews(lab: Lab) -> list[Figure]:
     return [goodput("goodput at 3 x the peak, reviews, of the peak", 0.9, found, rate)]
 
 
-def offered(lab: Lab, port: int, bodies: Sequence[bytes], rate: float, *, waits: bool = False) -> Found:
+def offered(
+    lab: Lab, port: int, bodies: Sequence[bytes], rate: float, connections: int = MANY, *, waits: bool = False
+) -> Found:
     """One open loop."""
     requests = [request_of(body, f"X-Request-Timeout-Ms: {1000 * DEADLINE_S:.0f}") for body in bodies]
     load = OpenLoop(requests=requests, rate=rate, seconds=lab.seconds, waits=waits)
-    open_loop(load, port, MANY)
+    open_loop(load, port, connections)
     return {"rate": rate, **summary(load)}
 
 
