@@ -24,7 +24,7 @@ from functools import cache, partial
 from http.client import OK, HTTPConnection, HTTPException
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import IO, Any, NoReturn, Protocol, cast
 
 HOST = "127.0.0.1"
 START_S = 30.0
@@ -49,6 +49,7 @@ def running(
     core: int | None = None,
     files: int | None = None,
     environment: Mapping[str, str] | None = None,
+    log: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process and its children in a group of their own, which is gone when this is left.
 
@@ -57,6 +58,7 @@ def running(
         core: the only one that it may use.
         files: the most that it may have open.
         environment: variables beside those of this process.
+        log: where its standard error goes, if not to that of this process.
     """
     prefix = ["setpriv", "--pdeathsig", "KILL"]  # however this process ends
     prefix += [] if core is None else ["taskset", "-c", str(core)]
@@ -65,6 +67,7 @@ def running(
         [*prefix, *map(str, command)],
         env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         stdout=subprocess.DEVNULL,
+        stderr=log,
         start_new_session=True,
     )
     try:

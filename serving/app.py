@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from nlp_app import __version__
@@ -22,6 +22,8 @@ from serving.models import Models
 from serving.problems import Refused, key_of
 from serving.settings import Settings
 
+CLOSED = 499
+"""As servers write it down where the client has gone before its answer."""
 logger = logging.getLogger(__name__)
 
 
@@ -56,6 +58,7 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
         access_log=settings.access_log,
     )
     app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(ClientDisconnect, _leave)
     return app
 
 
@@ -102,6 +105,11 @@ async def _load(app: FastAPI) -> None:
     failure = await app.state.models.load()
     if failure is not None and app.state.on_failure:
         app.state.on_failure(failure)
+
+
+async def _leave(request: Request, gone: Exception) -> Response:  # noqa: ARG001
+    """Nobody is there to be told."""
+    return Response(status_code=CLOSED)
 
 
 async def _refuse(request: Request, refused: Exception) -> Response:

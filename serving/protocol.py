@@ -1,5 +1,6 @@
 """Protocol: uvicorn's HTTP/1.1, with the requests to /predict answered in it, and connections that stall closed."""
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ class Protocol(HttpToolsProtocol):
         self._begun = False
         """Whether a request has begun that is not whole."""
         self._reads_headers = False
+        self._earlier: deque[Any] = deque()
+        """Requests before the last one that may not be answered yet."""
 
     @property
     def idle(self) -> bool:
@@ -49,8 +52,12 @@ class Protocol(HttpToolsProtocol):
         """Nothing more is computed for it."""
         self._peers.discard(self)
         super().connection_lost(exc)
-        if isinstance(self.cycle, Direct):
-            self.cycle.abandon()
+        for cycle in (*self._earlier, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True  # uvicorn tells the last one alone, and others would write to what is closed
+                cycle.message_event.set()
+            if isinstance(cycle, Direct):
+                cycle.abandon()
 
     def time_out(self) -> None:
         """Close it, since its request is not whole in time; what is said of that never stands before another answer."""
@@ -72,6 +79,8 @@ class Protocol(HttpToolsProtocol):
         self.due = None if self.url.endswith(STREAM) else self.loop.time() + self._peers.body_s
         endpoint = self._posts.get(self.url)
         waits = self.cycle is not None and not self.cycle.response_complete
+        if waits:
+            self._wait_behind(self.cycle)
         if endpoint is None or waits or self.flow.write_paused or self.parser.get_method() != b"POST":
             return super().on_headers_complete()
         if self.parser.should_upgrade():
@@ -89,6 +98,11 @@ class Protocol(HttpToolsProtocol):
         )
         self.cycle = direct  # type: ignore[assignment]
         return direct.begin(self.expect_100_continue)
+
+    def _wait_behind(self, cycle: Any) -> None:
+        while self._earlier and self._earlier[0].response_complete:
+            self._earlier.popleft()
+        self._earlier.append(cycle)
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""

@@ -202,6 +202,41 @@ def test_what_a_client_that_has_gone_asked_is_not_computed(left: int) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("path", ["/predict", "/predict?usual=way"])
+def test_of_requests_one_behind_the_other_none_is_answered_to_a_client_that_has_gone(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        for number in range(3):
+            protocol.data_received(predict(f"{number}".ljust(60), path=path))
+        await turns(PIPELINE_TURNS)
+        protocol.connection_lost(None)
+        await site.finish()
+        assert not transport.written
+        assert not site.inference.waiting
+
+    run(main)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("path", ["/predict?usual=way", "/v2/models/x/infer", "/hf/x", "/predict/stream"])
+def test_a_client_that_goes_in_the_midst_of_its_body_is_no_error(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        protocol.data_received(predict("gone", path=path)[:-3])
+        await turns(PIPELINE_TURNS)
+        sent = len(transport.written)
+        protocol.connection_lost(None)
+        await site.finish()
+        assert len(transport.written) == sent
+
+    run(main)
+    assert not caplog.records
+
+
 def respond(*pieces: bytes, kept: bool) -> list[tuple[int, dict[str, str], bytes]]:
     """What is answered, and whether the connection is kept."""
 
