@@ -103,7 +103,7 @@ def _body(data: bytes, start: int, head: bytes) -> tuple[bytes | None, int]:
         return (data[start:stop] if len(data) >= stop else None), stop
     if not CHUNKED.search(head):
         return b"", start
-    parts = []
+    parts: list[bytes] = []
     while (line := data.find(b"\r\n", start)) >= 0:
         size = int(data[start:line], 16)
         start = line + 2 + size + 2

@@ -62,7 +62,8 @@ def _text(draw: random.Random) -> str:
 
 def _predict(draw: random.Random, name: str) -> Request:
     inputs: object = _text(draw) if draw.random() < 0.5 else [_text(draw) for _ in range(draw.randrange(40))]
-    rest: dict[str, object] = draw.choice(({}, {"top_k": draw.choice((1, 3, 0, -1, 2.5, 10**30))}, {"explain": True}))
+    options: list[dict[str, object]] = [{}, {"top_k": draw.choice((1, 3, 0, -1, 2.5, 10**30))}, {"explain": True}]
+    rest = draw.choice(options)
     path = draw.choice(("/predict", f"/models/{name}/predict", "/predict?a=b", f"/models/{FORGED}%0a{LINE}/predict"))
     return path.replace(" ", "%20").replace('"', "%22"), [], json.dumps({"inputs": inputs, **rest}).encode()
 
