@@ -78,6 +78,35 @@ def test_the_access_log_has_a_line_a_request_and_no_text(shared_checkpoint: Path
     assert "secret" not in errors
 
 
+def test_a_full_disk_for_its_log_stops_no_answer_and_no_end(shared_checkpoint: Path) -> None:
+    expected = [one.to_json() for one in Predictor.load(shared_checkpoint).predict(TEXTS)]
+    program = [
+        sys.executable,
+        "-m",
+        "serving",
+        "--port",
+        "0",
+        "--access-log",
+        "true",
+        "--checkpoint",
+        shared_checkpoint,
+    ]
+    with Path("/dev/full").open("w") as full, subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=full, text=True, cwd=ROOT
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://[\d.:]+", process.stdout.readline())[0]  # type: ignore[index]
+            wait_until_ready(address)
+            for path in ("predict", "predict?usual=way"):
+                for _ in range(50):
+                    assert call(f"{address}/{path}", {"inputs": TEXTS})[1]["predictions"] == expected
+            process.terminate()
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+
+
 def test_a_signal_before_the_server_has_started_ends_it_too(shared_checkpoint: Path) -> None:
     with server("--checkpoint", shared_checkpoint) as (process, _):
         process.terminate()  # as soon as it has said where it listens
