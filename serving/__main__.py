@@ -1,6 +1,7 @@
 """`python -m serving --checkpoint DIR`: serve a checkpoint over HTTP until SIGTERM or Ctrl-C, then exit with 0."""
 
 import argparse
+import importlib
 import os
 import socket
 import sys
@@ -26,6 +27,8 @@ def main() -> int:
         listening, reports = sockets_of(worker)
         return serve(settings, listening, admin=None, reports=reports)
     check_keys(settings)
+    if settings.traces:
+        importlib.import_module("serving.traces")  # says what is missing, before anything is loaded
     listening = listen(settings.host, settings.port, "")
     admin = None if settings.admin_port is None else listen(settings.admin_host, settings.admin_port, "admin-")
     if settings.workers > 1:

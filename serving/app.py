@@ -57,6 +57,12 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
         measures=measures,
         access_log=settings.access_log,
     )
+    app.state.traces = None
+    if settings.traces:
+        from serving.traces import Traced, Traces  # an extra
+
+        app.state.traces = Traces()
+        app.add_middleware(Traced, traces=app.state.traces)
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(ClientDisconnect, _leave)
     return app
@@ -99,6 +105,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     for task in watching:
         task.cancel()
     await app.state.models.close()
+    if app.state.traces is not None:
+        await loop.run_in_executor(None, app.state.traces.close)
 
 
 async def _load(app: FastAPI) -> None:

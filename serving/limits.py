@@ -47,6 +47,7 @@ class FastPath:
             return
         send = self._measured(scope, send)
         if scope["method"] == "POST" and (fast := self._posts.get(scope.get("raw_path", b""))) is not None:
+            scope["answers"] = scope["path"]
             await fast(scope, receive, send)
         else:
             await self._rest(scope, receive, send)

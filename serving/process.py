@@ -149,7 +149,8 @@ def connections_of(settings: Settings) -> Connections:
 
 def config_of(settings: Settings, app: FastAPI, peers: Connections) -> uvicorn.Config:
     """How uvicorn serves the app."""
-    http: Any = functools.partial(Protocol, posts=app.state.posts, peers=peers, measures=app.state.measures)
+    posts = {} if settings.traces else app.state.posts  # spans are made around the whole application
+    http: Any = functools.partial(Protocol, posts=posts, peers=peers, measures=app.state.measures)
     return uvicorn.Config(
         app,
         http=http,

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     admin_keys_file: Path | None = Field(None, description="file of them, one a line, read again at SIGHUP")
     access_log: bool = Field(False, description="whether each request has a line in the log")
     log_format: Literal["text", "json"] = Field("text", description="lines of the log: text, or a JSON object each")
+    traces: bool = Field(False, description="whether OpenTelemetry spans are sent, as the OTEL_* variables say")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")
 
     @property

@@ -80,17 +80,8 @@ def test_the_access_log_has_a_line_a_request_and_no_text(shared_checkpoint: Path
 
 def test_a_full_disk_for_its_log_stops_no_answer_and_no_end(shared_checkpoint: Path) -> None:
     expected = [one.to_json() for one in Predictor.load(shared_checkpoint).predict(TEXTS)]
-    program = [
-        sys.executable,
-        "-m",
-        "serving",
-        "--port",
-        "0",
-        "--access-log",
-        "true",
-        "--checkpoint",
-        shared_checkpoint,
-    ]
+    program = [sys.executable, "-m", "serving", "--port", "0", "--access-log", "true"]
+    program += ["--checkpoint", str(shared_checkpoint)]
     with Path("/dev/full").open("w") as full, subprocess.Popen(
         program, stdout=subprocess.PIPE, stderr=full, text=True, cwd=ROOT
     ) as process:  # fmt: skip
