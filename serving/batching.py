@@ -7,6 +7,7 @@ goes to the one inference thread, a bounded batch at a time, and every request's
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -71,8 +72,8 @@ class Job:
     """In the time of the event loop; after it nothing more of the job is computed."""
     seconds: float = 0.0
     """What its items add to a batch."""
-    since: float = 0.0
-    """When it came, in the time of the event loop."""
+    since: float = field(default_factory=time.perf_counter)
+    """When it came; the event loop's own time stands still while callbacks run, and has whole milliseconds alone."""
     found: list[bytes] = field(default_factory=list)
     """The answers to the first items."""
     long: bool = False
@@ -129,7 +130,7 @@ class Batcher:
         if self.waiting + len(items) > self._bounds.waiting and self.waiting:
             raise too_busy()
         loop = asyncio.get_running_loop()
-        job = Job(items, loop.create_future(), deadline, sum(map(self.model.seconds, items)), loop.time())
+        job = Job(items, loop.create_future(), deadline, sum(map(self.model.seconds, items)))
         self.waiting += len(items)
         job.answers.add_done_callback(lambda _: self._release(job))
         if self.model.call_s + job.seconds > HOLD_S:
@@ -194,7 +195,7 @@ class Batcher:
                 break
             room -= job.seconds
             parts.append((job, len(job.items)))
-            self._waited(now - job.since)
+            self._waited(time.perf_counter() - job.since)
         if parts:
             _settle(parts, answer_parts(self.model, _items_of(parts)))
 
@@ -225,7 +226,7 @@ class Batcher:
             if count:
                 parts.append((job, count))
                 if not job.found:
-                    self._waited(now - job.since)
+                    self._waited(time.perf_counter() - job.since)
             else:
                 self._long.appendleft(job)
             if count < len(left):

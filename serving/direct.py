@@ -6,6 +6,7 @@ than the model does.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from pydantic_core import to_json
@@ -58,8 +59,8 @@ class Direct:
         self.body = bytearray()
         self._endpoint = endpoint
         self._transport = transport
-        self._loop = loop
-        self._started = loop.time()
+        self._came = loop.time()  # whole milliseconds: it is what deadlines are told in
+        self._started = time.perf_counter()
         self._path = path
         self._headers = dict(headers)
         self._default_headers = default_headers
@@ -91,7 +92,7 @@ class Direct:
         limits = self._endpoint.settings
         self._inference = self._endpoint.inference  # not before: one that was replaced meanwhile takes no more texts
         try:
-            deadline = self._started + timeout_s(self._headers, limits)
+            deadline = self._came + timeout_s(self._headers, limits)
             items = read_items(bytes(self.body), limits)
             if not items:
                 _ = self._inference.batcher  # refuses where there is none
@@ -124,7 +125,7 @@ class Direct:
         if self.disconnected or self.response_complete:
             return
         self.response_complete = True
-        seconds, given = self._loop.time() - self._started, request_id(self._headers)
+        seconds, given = time.perf_counter() - self._started, request_id(self._headers)
         self._measures.answered(status, seconds)
         if given:
             extra += b"x-request-id: %s\r\n" % given

@@ -148,7 +148,7 @@ class Inference:
         await asyncio.sleep(PULSE_S)
         if self._batcher is None or self._batcher.busy_since is not None or self.closed:
             return
-        job = Job([PROBE], loop.create_future(), deadline=math.inf, since=loop.time())
+        job = Job([PROBE], loop.create_future(), deadline=math.inf)
         self._batcher.submit_long(job, loop)
         try:
             await job.answers

@@ -46,13 +46,20 @@ def log_config(kind: str, level: str) -> dict[str, Any]:
     """For logging.config.dictConfig: all to standard error."""
     formatter = {"()": Json} if kind == "json" else {"()": Lines, "format": "%(levelname)s: %(message)s"}
     quiet = {"level": level.upper()}
+    of_headers = {"opentelemetry." + name: {"level": "ERROR"} for name in ("baggage", "trace")}  # they warn of clients'
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"one": formatter},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
-        "loggers": {"uvicorn": quiet, "uvicorn.error": quiet, "serving": quiet, "serving.access": {"level": "INFO"}},
+        "loggers": {
+            "uvicorn": quiet,
+            "uvicorn.error": quiet,
+            "serving": quiet,
+            "serving.access": {"level": "INFO"},
+            **of_headers,
+        },
     }
 
 

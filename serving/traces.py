@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nlp_app.errors import ConfigError
+from serving.logs import LONGEST_PATH
 
 try:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -18,7 +19,7 @@ try:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.trace import SpanKind, StatusCode
+    from opentelemetry.trace import SpanKind, StatusCode, use_span
 except ModuleNotFoundError as error:
     raise ConfigError(
         f"--traces needs the package {error.name}, which is not there: pip install 'nlp_app[traces]'"
@@ -58,10 +59,11 @@ class Traced:
             await self._app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in METHODS else "HTTP"
-        told = {"http.request.method": method, "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        path = scope["path"][:LONGEST_PATH]
+        told = {"http.request.method": method, "url.path": path, "url.scheme": scope["scheme"]}
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        parent = extract(headers)
-        with self._tracer.start_as_current_span(method, parent, SpanKind.SERVER, told, record_exception=False) as span:
+        span = self._tracer.start_span(method, extract(headers), SpanKind.SERVER, told)
+        with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
 
             async def noted(message: Message) -> None:
                 if message["type"] == "http.response.start":
@@ -70,10 +72,15 @@ class Traced:
                         span.set_status(StatusCode.ERROR)
                 await send(message)
 
-            await self._app(scope, receive, noted)
-            if route := _route(scope):
-                span.update_name(f"{method} {route}")
-                span.set_attribute("http.route", route)
+            try:
+                await self._app(scope, receive, noted)
+            except Exception:
+                span.set_status(StatusCode.ERROR)  # of its words, which may hold a text, nothing
+                raise
+            finally:
+                if route := _route(scope):
+                    span.update_name(f"{method} {route}")
+                    span.set_attribute("http.route", route)
 
 
 def _route(scope: Scope) -> str:

@@ -1,6 +1,8 @@
 """Traces: a span a request, with what it needs and no text, and nothing where nobody asks for them."""
 
 import asyncio
+import contextlib
+import socket
 import subprocess
 import sys
 import threading
@@ -13,13 +15,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.traces import Traced, Traces
+from serving.traces import SECONDS_TO_SEND, Traced, Traces
 from tests.conftest import ROOT
 from tests.test_serving_main import server, wait_until_ready
 
@@ -98,34 +100,80 @@ def test_each_request_has_a_span_and_no_text_stands_in_it(
     assert not any(SECRET.encode() in data for data in taken)
 
 
-@pytest.mark.parametrize(
-    ("status", "code"), [(200, StatusCode.UNSET), (422, StatusCode.UNSET), (503, StatusCode.ERROR)]
-)
-def test_what_the_server_could_not_do_is_an_error(status: int, code: StatusCode) -> None:
+def traced(app: ASGIApp, **scope: Any) -> tuple[ReadableSpan, list[str]]:
+    """The span of a request, and what was sent."""
     exporter = InMemorySpanExporter()
     traces = Traces.__new__(Traces)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     traces.tracer = provider.get_tracer("test")
-    sent: list[Any] = []
+    sent: list[str] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def receive() -> Message:
+        return {"type": "http.request"}
 
     async def send(message: Message) -> None:
         sent.append(message["type"])
 
-    async def main() -> None:
-        scope = {"type": "http", "method": "ODD", "path": "/x", "scheme": "http", "headers": []}
-        await Traced(app, traces=traces)(scope, send, send)  # type: ignore[arg-type]
-
-    asyncio.run(main())
+    usual = {"type": "http", "method": "POST", "path": "/x", "scheme": "http", "headers": []}
+    with contextlib.suppress(KeyError):
+        asyncio.run(Traced(app, traces=traces)(usual | scope, receive, send))
     (span,) = exporter.get_finished_spans()
+    return span, sent
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(200, StatusCode.UNSET), (422, StatusCode.UNSET), (503, StatusCode.ERROR)]
+)
+def test_what_the_server_could_not_do_is_an_error(status: int, code: StatusCode) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    span, sent = traced(app, method="ODD")
     assert sent == ["http.response.start", "http.response.body"]
     assert (span.name, span.status.status_code, span.parent) == ("HTTP", code, None)
     assert span.attributes is not None
     assert span.attributes["http.response.status_code"] == status
+
+
+def test_of_an_exception_the_span_has_no_words_and_of_a_long_path_the_beginning() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["answers"] = "/known"
+        raise KeyError(SECRET)
+
+    span, sent = traced(app, path="/" + "x" * 5000)
+    assert (span.name, span.status.status_code, span.status.description) == ("POST /known", StatusCode.ERROR, None)
+    assert (len(str((span.attributes or {})["url.path"])), sent) == (200, [])
+    assert SECRET not in span.to_json()
+
+
+def test_no_header_writes_to_the_log(shared_checkpoint: Path, collector: tuple[str, list[bytes]]) -> None:
+    odd = {
+        "baggage": "forged line, =,;;," + ",".join(f"a{number}=b" for number in range(300)) + "x" * 9000,
+        "traceparent": "00-zz", "tracestate": "=,=,\u00ff" + ",".join(f"a{number}=b" for number in range(40)),
+    }  # fmt: skip
+    flags = ("--checkpoint", shared_checkpoint, "--traces", "true")
+    with server(*flags, **{ENDPOINT: collector[0]}) as (process, address):
+        wait_until_ready(address)
+        for headers in (odd, {**odd, "traceparent": f"00-{TRACE}-{PARENT}-01"}):
+            with urlopen(Request(f"{address}/health/live", headers=headers)) as response:
+                assert response.status == 200
+        process.terminate()
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_collector_that_hangs_holds_nobody_up(shared_checkpoint: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        flags = ("--checkpoint", shared_checkpoint, "--traces", "true")
+        with server(*flags, OTEL_BSP_SCHEDULE_DELAY="1", **{ENDPOINT: endpoint}) as (process, address):
+            wait_until_ready(address)
+            with silent.accept()[0]:  # a span is on its way, and nobody says that it came
+                assert [ask(f"{address}/predict") for _ in range(20)] == [200] * 20
+                process.terminate()
+                assert process.wait(SECONDS_TO_SEND + 5) == 0
 
 
 def test_the_service_is_called_as_the_variable_says(
