@@ -18,7 +18,7 @@ from httpx2 import MockTransport, Request, Response
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from nlp_app import Predictor, client_policy, predictor
+from nlp_app import Predictor, predictor
 from nlp_app.client import (
     AsyncClient,
     Client,
@@ -28,9 +28,10 @@ from nlp_app.client import (
     ServerRefused,
     ServerUnreachable,
     UnexpectedAnswer,
-    read_prediction,
+    errors,
 )
-from nlp_app.client_policy import Answer
+from nlp_app.client.exchange import Answer
+from nlp_app.client.reading import read_prediction
 from nlp_app.errors import ConfigError, NlpAppError
 from nlp_app.explain import Explanation, TokenContribution
 from tests.conftest import LABELS, ROOT, TEXTS
@@ -417,7 +418,7 @@ def test_without_a_model_or_a_key_it_names_none() -> None:
 @given(texts=st.lists(st.text('aé"\n𝄞', max_size=30), max_size=20), batch_size=st.integers(1, 6))
 def test_no_request_is_larger_than_it_may_be(texts: list[str], batch_size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client_policy, "MAX_TEXT_BYTES", 60)
+        patch.setattr("nlp_app.client.batches.MAX_TEXT_BYTES", 60)
         script = Script()
         script.predict(texts, batch_size=batch_size)
     batches = [body["inputs"] for body in script.bodies()]
@@ -700,8 +701,8 @@ def test_who_does_not_ask_needs_no_httpx2() -> None:
 
 
 def test_every_error_has_one_root_and_stands_in_the_tree() -> None:
-    kinds = [kind for kind in vars(client_policy).values() if isinstance(kind, type) and issubclass(kind, NlpAppError)]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, NlpAppError)]
     assert {ServerError, ServerRefused, ServerUnreachable, UnexpectedAnswer} < set(kinds)
     for kind in (ServerRefused, ServerUnreachable, UnexpectedAnswer):
         assert issubclass(kind, ServerError)
-        assert kind.__name__ in (client_policy.__doc__ or "")
+        assert kind.__name__ in (errors.__doc__ or "")
