@@ -19,17 +19,9 @@ from pathlib import Path
 
 from benchmarks.common import markdown
 from benchmarks.fuzz_cases import FORGED, SECRET, Case, make_case
-from benchmarks.serving_load import (
-    HEAD_END,
-    HOST,
-    ask,
-    body_of,
-    end_by_signal,
-    free_port,
-    running,
-    serve_command,
-    wait_ready,
-)
+from benchmarks.http_bytes import HEAD_END, LENGTH, body_of
+from benchmarks.processes import end_by_signal, running
+from benchmarks.servers import HOST, ask, free_port, serve_command, wait_ready
 from nlp_app.errors import run_command
 from training.console import make_console
 
@@ -40,7 +32,6 @@ KNOWN_EVERY = 2_000
 BY_DESIGN = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 KEYS = {"time", "level", "logger", "message", "id", "method", "path", "status", "ms"}
 ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 JSON = re.compile(rb"\r\ncontent-type: *application/json", re.IGNORECASE)
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
