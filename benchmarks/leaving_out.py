@@ -12,9 +12,11 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from nlp_app import Predictor
+from nlp_app.checkpoint import Checkpoint
 from nlp_app.encoding import encode
 from nlp_app.errors import run_command
-from nlp_app.explain import Explanation, direction_of
+from nlp_app.explain import direction_of
+from nlp_app.explanation import Explanation
 from nlp_app.scoring import score
 from nlp_app.tables import read_texts
 
@@ -55,6 +57,7 @@ def agreements(predictor: Predictor, texts: Sequence[str]) -> list[tuple[bool, b
 def falls_without(predictor: Predictor, text: str, explanation: Explanation) -> list[float]:
     """By how much what is explained falls where each token is left out."""
     checkpoint = predictor.checkpoint
+    assert isinstance(checkpoint, Checkpoint)
     direction = direction_of(checkpoint.config.labels.index(explanation.label), checkpoint.config)
     texts = [text, *(text[: token.start] + text[token.end :] for token in explanation.tokens)]
     encoded = encode(texts, tokenizer=checkpoint.tokenizer, config=checkpoint.config)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.accuracy import find, ours, parsed, read, read_parts, save, scored_sets
 from nlp_app import Predictor
-from nlp_app.encoding import encode
+from nlp_app.checkpoint import Checkpoint
 from nlp_app.errors import run_command
 from nlp_app.scoring import familiarity
 from training.console import make_console
@@ -55,10 +55,11 @@ def flagged(predictor: Predictor, texts: list[str]) -> dict[str, Any]:
     started = time.perf_counter()
     predictions = predictor.predict(texts)
     seconds = time.perf_counter() - started
-    module, tokenizer = predictor.checkpoint.module, predictor.checkpoint.tokenizer
-    encoded = encode(texts, tokenizer=tokenizer, config=module.config)
+    checkpoint = predictor.checkpoint
+    assert isinstance(checkpoint, Checkpoint)
+    encoded = predictor.encode(texts)
     started = time.perf_counter()
-    familiarity(module, encoded)
+    familiarity(checkpoint.module, encoded)
     return {
         "texts": len(texts),
         "out_of_scope": sum(one.out_of_scope for one in predictions) / len(texts),

@@ -6,6 +6,7 @@ normalise with mean 0 and variance 1. The file fills a module that is built from
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,45 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from nlp_app import parts
+from nlp_app.compiled import fastest
 from nlp_app.config import ModelConfig
+from nlp_app.contents import Contents, check_answers, read_contents
 from nlp_app.decision import Decision
+from nlp_app.encoding import Encoded
 from nlp_app.errors import CheckpointError, ConfigError
-from nlp_app.folder import MANIFEST, repair, write_file
-from nlp_app.golden import check_golden, make_golden
+from nlp_app.explain import explain_text
+from nlp_app.explanation import Explanation
+from nlp_app.folder import MANIFEST, write_file
+from nlp_app.golden import make_golden
 from nlp_app.model import TextClassifier
+from nlp_app.probabilities import Ask, Floats
 from nlp_app.quantize import FLOAT32, INT8, PACKED, dequantize, quantize, round_weights, stored_like
+from nlp_app.scoring import ask
 from nlp_app.tokenizer import Tokenizer
+from nlp_app.weights import check_values, matching_state, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(Contents):
     """What a checkpoint folder holds, loaded and checked."""
 
     module: TextClassifier
     """In eval mode, on the device that was asked for."""
-    tokenizer: Tokenizer
-    decision: Decision
-    version: str
-    """The first 12 hex digits of the manifest's SHA-256: two models of one version are the same bytes."""
-    trained: Mapping[str, Any]
-    """What it was trained on and with, as config.json tells."""
-    metrics: Mapping[str, Any]
 
     @property
-    def config(self) -> ModelConfig:
-        """The module's config."""
-        return self.module.config
+    def on_cpu(self) -> bool:
+        """Whether an answer is computed where it is asked for."""
+        return self.module.device.type == "cpu"
+
+    def asked(self) -> Ask:
+        """What answers, in the least time."""
+        return partial(ask, fastest(self.module))
+
+    def explain(self, text: str, *, encoded: Encoded, logits: Floats, label: str) -> Explanation:
+        """As of nlp_app.explain.explain_text."""
+        return explain_text(
+            text, module=self.module, tokenizer=self.tokenizer, encoded=encoded, logits=logits, label=label
+        )
 
 
 def save_checkpoint(
@@ -85,7 +97,7 @@ def save_checkpoint(
             }
         ),
         parts.TOKENIZER: tokenizer.to_bytes(),
-        parts.GOLDEN: parts.to_json(make_golden(module, tokenizer)),
+        parts.GOLDEN: parts.to_json(make_golden(partial(ask, module), tokenizer=tokenizer, config=module.config)),
     }
     manifest = parts.to_json(
         {
@@ -113,37 +125,20 @@ def load_checkpoint(folder: Path, *, device: torch.device | None = None) -> Chec
     Raises:
         CheckpointError: a file is missing or changed, or the parts do not fit each other.
     """
-    manifest, contents, metrics = _read(folder)
-    version = parts.sha256(manifest)[:12]
-    config, decision, trained = parts.read_config(folder, contents[parts.CONFIG])
-    tokenizer = parts.read_tokenizer(folder, contents[parts.TOKENIZER])
-    if tokenizer.vocab_size != config.vocab_size:
-        sizes = f"{tokenizer.vocab_size} tokens, but {parts.CONFIG} says {config.vocab_size}"
-        raise CheckpointError(f"{folder / parts.TOKENIZER} has {sizes}: {parts.REMEDY}")
-    module = _build(folder, config)
-    weights, expected = parts.read_weights(folder, contents[parts.CONFIG]), module.state_dict()
+    contents, files = read_contents(folder)
+    module, config = _build(folder, contents.config), contents.config
+    weights, expected = read_weights(folder, files[parts.CONFIG]), module.state_dict()
     if weights != FLOAT32:
         expected = stored_like(expected, packed=weights == PACKED)
-    stored = parts.matching_state(folder / parts.MODEL, contents[parts.MODEL], expected)
+    stored = matching_state(folder / parts.MODEL, files[parts.MODEL], expected)
     state = dequantize(stored, slots=config.ngram_slots)
-    parts.check_values(folder / parts.MODEL, state)
+    check_values(folder / parts.MODEL, state)
     try:
         module.load_state_dict(state, strict=True, assign=True)
     except ConfigError as error:
         raise CheckpointError(f"{folder / parts.MODEL} does not fit together: {error}; {parts.REMEDY}") from None
-    module.eval()
-    try:
-        check_golden(module, tokenizer, parts.parse(folder / parts.GOLDEN, contents[parts.GOLDEN]))
-    except Exception as error:  # whatever a tokenizer that does not fit makes of them
-        raise CheckpointError(f"{folder} does not answer its golden inputs: {error}; {parts.REMEDY}") from None
-    return Checkpoint(
-        module=module.to(device or torch.device("cpu")),
-        tokenizer=tokenizer,
-        decision=decision,
-        version=version,
-        trained=trained,
-        metrics=metrics,
-    )
+    check_answers(folder, contents, files[parts.GOLDEN], partial(ask, module.eval()))
+    return Checkpoint(module=module.to(device or torch.device("cpu")), **vars(contents))
 
 
 class _WithoutValues(TorchFunctionMode):
@@ -166,26 +161,3 @@ def _build(folder: Path, config: ModelConfig) -> TextClassifier:
     except (RuntimeError, TypeError, OverflowError) as error:
         reason = f"a module of these sizes cannot be built ({str(error).partition(chr(10))[0]})"
         raise CheckpointError(f"{folder / parts.CONFIG} is no model's config: {reason}; {parts.REMEDY}") from None
-
-
-def _read(folder: Path) -> tuple[bytes, dict[str, bytes], dict[str, Any]]:
-    """Manifest, parts and metrics of one model; where another is swapped in meanwhile, that one's."""
-    while True:
-        before = _stamp(folder)
-        repair(folder)
-        try:
-            manifest = parts.read(folder, MANIFEST)
-            contents = parts.read_checked(folder, parts.parse(folder / MANIFEST, manifest))
-            return manifest, contents, parts.read_metrics(folder, parts.sha256(manifest)[:12])
-        except CheckpointError:
-            if _stamp(folder) == before:
-                raise
-
-
-def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Differs after a swap."""
-    try:
-        status = (folder / MANIFEST).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns

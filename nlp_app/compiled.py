@@ -6,13 +6,12 @@ A call of an array library takes a microsecond or more, and a text by itself tak
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nlp_app.config import ModelConfig
 from nlp_app.encoding import Encoded
 from nlp_app.folded import FoldedClassifier, fold
 from nlp_app.model import SHAPES_LENGTH, TextClassifier
+from nlp_app.probabilities import Floats
 
 try:
     from nlp_app import _folded as _folded
@@ -46,8 +45,8 @@ class CompiledClassifier:
         """The module's config."""
         return self.folded.config
 
-    def ask(self, encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
-        """The logits of N texts, (N, C), and how familiar each is, (N,), as of nlp_app.scoring."""
+    def ask(self, encoded: Sequence[Encoded]) -> tuple[Floats, Floats]:
+        """As nlp_app.scoring.ask."""
         logits = np.empty((len(encoded), len(self._bias)), dtype=np.float32)
         logits[:] = self._bias
         familiar = np.ones(len(encoded), dtype=np.float32)
@@ -56,4 +55,4 @@ class CompiledClassifier:
             if self._branch is not None:
                 slots, counts = text.ngrams
                 familiar[place] = _folded.branch(slots, counts, row, self._branch) / len(slots)
-        return torch.from_numpy(logits), torch.from_numpy(familiar)
+        return logits, familiar

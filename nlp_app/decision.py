@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from nlp_app.errors import ConfigError
 
@@ -31,12 +31,12 @@ class Decision:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ConfigError(f"a threshold of the decision is {value!r}, but must be a number from 0 to 1")
 
-    def given(self, probabilities: Tensor) -> Tensor:
-        """Whether each label is given: (N, C) -> (N, C) bool."""
-        return probabilities >= (torch.tensor(self.thresholds) if self.thresholds else HALF)
+    def given(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether each label is given: (N, C) -> (N, C)."""
+        return probabilities >= (np.array(self.thresholds, dtype=np.float32) if self.thresholds else np.float32(HALF))
 
-    def out_of_scope(self, familiarity: Tensor) -> Tensor:
-        """Whether each text is: (N,) -> (N,) bool."""
+    def out_of_scope(self, familiarity: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether each text is: (N,) -> (N,)."""
         return familiarity < self.min_familiarity
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Text to what a TextClassifier reads: its token ids and, where the config asks for them, its n-grams."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from nlp_app.config import ModelConfig
 from nlp_app.ngrams import NONE, Ngrams, count_ngrams
-from nlp_app.tokenizer import CHARACTERS_PER_TOKEN, Tokenizer
+from nlp_app.tokenizer import CHARACTERS_PER_TOKEN, Tokenizer, padded_length
+
+TOKENS_PER_BATCH = 8192
+"""Padded tokens in one forward pass at most; with the default model about 35 MB of activations."""
 
 
 class Encoded(NamedTuple):
@@ -41,3 +44,13 @@ def encode(texts: Sequence[str], *, tokenizer: Tokenizer, config: ModelConfig) -
 def reach_of(config: ModelConfig) -> int:
     """Characters of a text that are read by any part of a model."""
     return config.max_length * CHARACTERS_PER_TOKEN
+
+
+def batches(lengths: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """Row numbers by length, longest first, so that a batch too large for the memory shows at once."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, TOKENS_PER_BATCH // padded_length(lengths[order[start]]))
+        yield order[start : start + size]
+        start += size

@@ -8,8 +8,6 @@ With the filters, maxima and norms as the text has them, the logits are a sum ov
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,72 +15,47 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nlp_app.checkpoint import Checkpoint
 from nlp_app.config import ModelConfig
 from nlp_app.encoding import Encoded, reach_of
+from nlp_app.explanation import Explanation, TokenContribution
 from nlp_app.model import NgramBranch, TextClassifier, max_over_time
-from nlp_app.ngrams import Ngrams, Places, join, place_ngrams
+from nlp_app.ngram_batch import join
+from nlp_app.ngrams import Ngrams, Places, place_ngrams
 from nlp_app.places import NOWHERE, Pieces, clean_places, cut
-from nlp_app.tokenizer import pad
+from nlp_app.probabilities import Floats
+from nlp_app.tokenizer import Tokenizer, pad
 
 Shares = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenContribution:
-    """What a token adds."""
-
-    token: str
-    """As it stands in the text."""
-    start: int
-    """Its first character in the text."""
-    end: int
-    """The character after its last."""
-    contribution: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a label: baseline and contributions sum to what sets the label apart.
-
-    That is its logit minus the mean of all logits, or its logit where a text may have several labels.
-    """
-
-    label: str
-    baseline: float
-    """What belongs to no token."""
-    tokens: tuple[TokenContribution, ...]
-    """All that the model reads, in the order of the text."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self) | {"tokens": [asdict(token) for token in self.tokens]}
-
-
-def explain_text(checkpoint: Checkpoint, text: str, *, encoded: Encoded, logits: Tensor, label: str) -> Explanation:
+def explain_text(
+    text: str, *, module: TextClassifier, tokenizer: Tokenizer, encoded: Encoded, logits: Floats, label: str
+) -> Explanation:
     """Explain why a text has a label.
 
     Args:
-        checkpoint: the model.
         text: as it was given.
+        module: in eval mode.
+        tokenizer: the module's.
         encoded: the same text, encoded.
-        logits: (C,) what the model says of it.
-        label: one of the model's.
+        logits: (C,) what the module says of it.
+        label: one of the module's.
     """
-    config = checkpoint.config
+    config = module.config
     direction = direction_of(config.labels.index(label), config)
     text = text[: reach_of(config)]
-    offsets = checkpoint.tokenizer.offsets(text)
+    offsets = tokenizer.offsets(text)
     pieces = cut(text, offsets if config.ngram_slots else offsets[: config.max_length])
-    of_tokens = token_shares(checkpoint.module, encoded.input_ids, direction)
+    of_tokens = token_shares(module, encoded.input_ids, direction)
     shares = pieces.sums(pieces.of_tokens[: len(of_tokens)], of_tokens)
-    if checkpoint.module.ngrams is not None:
-        shares += _ngram_shares(checkpoint, text, encoded.ngrams, pieces, direction)
+    if module.ngrams is not None:
+        shares += _ngram_shares(module, text, encoded.ngrams, pieces, direction)
     tokens = (
         TokenContribution(text[start:end], start, end, share)
         for (start, end), share in zip(pieces.spans, shares.tolist(), strict=True)
     )
-    return Explanation(label, float(logits.double() @ direction.double() - shares.sum()), tuple(tokens))
+    total = logits.astype(np.float64) @ direction.double().numpy()
+    return Explanation(label, float(total - shares.sum()), tuple(tokens))
 
 
 def direction_of(label: int, config: ModelConfig) -> Tensor:
@@ -103,9 +76,9 @@ def token_shares(module: TextClassifier, input_ids: NDArray[np.int32], direction
     return shares
 
 
-def _ngram_shares(checkpoint: Checkpoint, text: str, ngrams: Ngrams, pieces: Pieces, direction: Tensor) -> Shares:
+def _ngram_shares(module: TextClassifier, text: str, ngrams: Ngrams, pieces: Pieces, direction: Tensor) -> Shares:
     """What each piece adds through n-grams: (P,)."""
-    config, branch = checkpoint.config, checkpoint.module.ngrams
+    config, branch = module.config, module.ngrams
     assert branch is not None
     placed = place_ngrams(text, num_slots=config.ngram_slots, char_orders=config.ngram_orders)
     effects, of_characters = occurrence_effects(branch, ngrams, direction), pieces.of_characters(clean_places(text))

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from nlp_app.config import ModelConfig
 from nlp_app.errors import ConfigError
 from nlp_app.model import SHAPES_LENGTH, ConvBlock, ConvStack, NgramBranch, TextClassifier, max_over_time
-from nlp_app.ngrams import SHAPES, WORDS, NgramBatch
+from nlp_app.ngram_batch import NgramBatch
+from nlp_app.ngrams import SHAPES, WORDS
 from nlp_app.tokenizer import PAD_ID
 
 MOST_FLOATS = 1 << 25

@@ -22,6 +22,8 @@ from pathlib import Path
 from nlp_app.errors import OutputError
 
 MANIFEST = "manifest.json"
+ONNX_FILE = "model.onnx"
+"""Of the same model, where training.export wrote it; no part of the checkpoint."""
 CHECKPOINT_FILES = ("model.safetensors", "config.json", "tokenizer.json", "golden.json", "metrics.json", MANIFEST)
 RESUME = "resume"
 DONE = "resume.done"
@@ -198,6 +200,7 @@ def _swap(work: Path, output: Path) -> None:
 
 def _move_up(work: Path, output: Path) -> None:
     (output / MANIFEST).unlink(missing_ok=True)
+    (output / ONNX_FILE).unlink(missing_ok=True)  # of the model that was there
     for path in sorted(work.iterdir(), key=lambda path: (path.name == MANIFEST, path.name)):
         if path.name != RESUME:
             path.replace(output / path.name)

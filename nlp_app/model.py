@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from nlp_app.config import ModelConfig
 from nlp_app.errors import ConfigError
-from nlp_app.ngrams import SHAPES, NgramBatch
+from nlp_app.ngram_batch import NgramBatch
+from nlp_app.ngrams import SHAPES
 from nlp_app.tokenizer import PAD_ID
 
 EMBEDDING_STD = 0.1

@@ -12,9 +12,7 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nlp_app.characters import ALONE, DIGIT, LETTER, SPACE, SYMBOL, UPPER, look_up, nfkc
 
@@ -73,23 +71,6 @@ class Placed(NamedTuple):
     of_characters: list[Places]
     spans: NDArray[np.int64]
     """(W, 2) the first character of each word in clean(text), and the one after its last."""
-
-
-class NgramBatch(NamedTuple):
-    """The n-grams of B texts, one after the other."""
-
-    slots: Tensor
-    """(G,) int32."""
-    counts: Tensor
-    """(G,) float32."""
-    offsets: Tensor
-    """(B,) int32, where each text begins."""
-    texts: Tensor
-    """(G,) int32, the text of each n-gram."""
-
-    def to(self, device: torch.device) -> "NgramBatch":
-        """The same on another device."""
-        return NgramBatch(*(tensor.to(device) for tensor in self))
 
 
 class Found(NamedTuple):
@@ -152,18 +133,6 @@ def place_ngrams(text: str, *, num_slots: int, char_orders: Sequence[int]) -> Pl
     numbers = np.where(kind == SPACE, -1, np.arange(len(kind)) - 1)
     found = character_ngrams(lowered, kind != SPACE, char_orders) if char_orders else []
     return Placed(of_words, [_placed(one, numbers, bits) for one in found], np.stack([starts, stops], axis=1) - 1)
-
-
-def join(ngrams: Sequence[Ngrams]) -> NgramBatch:
-    """Texts into a batch."""
-    lengths = np.array([len(text.slots) for text in ngrams])
-    arrays = (
-        np.concatenate([text.slots for text in ngrams]),
-        np.concatenate([text.counts for text in ngrams]),
-        (lengths.cumsum() - lengths).astype(np.int32),
-        np.arange(len(ngrams), dtype=np.int32).repeat(lengths),
-    )
-    return NgramBatch(*map(torch.from_numpy, arrays))
 
 
 def clean(text: str) -> str:

@@ -6,22 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor
-
 from nlp_app.config import ModelConfig
 from nlp_app.decision import Decision
 from nlp_app.errors import CheckpointError, ConfigError, TokenizerError
 from nlp_app.folder import CHECKPOINT_FILES, MANIFEST, previous_folder, work_folder
-from nlp_app.quantize import FLOAT32, KINDS, PACKED
 from nlp_app.tokenizer import Tokenizer
 
 FORMAT_VERSION = 2
 MODEL, CONFIG, TOKENIZER, GOLDEN, METRICS, _ = CHECKPOINT_FILES
 DIGESTED = (MODEL, CONFIG, TOKENIZER, GOLDEN)
-OF_NGRAMS = {"ngrams.idf", "ngrams.weight"}
-"""Tensors with a row for each slot that is seen, after one for all others."""
 REMEDY = "copy the whole folder again from where it was made, or train again"
 
 
@@ -90,55 +83,12 @@ def read_config(folder: Path, data: bytes) -> tuple[ModelConfig, Decision, Mappi
         raise CheckpointError(f"{folder / CONFIG} is no model's config: {error}; {REMEDY}") from None
 
 
-def read_weights(folder: Path, data: bytes) -> str:
-    """How the weights are stored."""
-    kind = parse(folder / CONFIG, data).get("weights", FLOAT32)  # version 0.1 had none
-    if kind not in (*KINDS, PACKED):
-        read = ", ".join((*KINDS, PACKED))
-        raise CheckpointError(
-            f"{folder / CONFIG} says that the weights are {kind!r}, but this program reads {read}: "
-            f"update the program, or {REMEDY}"
-        )
-    return str(kind)
-
-
 def read_tokenizer(folder: Path, data: bytes) -> Tokenizer:
     """The tokenizer that to_bytes wrote."""
     try:
         return Tokenizer.from_bytes(data)
     except TokenizerError as error:
         raise CheckpointError(f"{folder / TOKENIZER} cannot be used: {error}; {REMEDY}") from None
-
-
-def matching_state(path: Path, data: bytes, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors, after each was compared with the module's in name, shape and dtype."""
-    try:
-        state = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file ({error}); {REMEDY}") from None
-    if state.keys() != expected.keys():
-        names = ", ".join(sorted(state.keys() ^ expected.keys()))
-        raise CheckpointError(f"{path} and {CONFIG} do not agree on which tensors there are: {names}; {REMEDY}")
-    for name, tensor in sorted(state.items()):
-        if (tensor.shape, tensor.dtype) != (expected[name].shape, expected[name].dtype):
-            raise CheckpointError(
-                f"{path} has {name} as {_describe(tensor)}, but {CONFIG} makes it {_describe(expected[name])}; {REMEDY}"
-            )
-    return state
-
-
-def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
-    """That each weight is a number, and that unseen n-grams weigh nothing: golden inputs read few of the rows."""
-    for name, tensor in sorted(state.items()):
-        if not tensor.isfinite().all():
-            raise CheckpointError(f"{path} has {name} with values that are infinite or no numbers; {REMEDY}")
-    for name in sorted(OF_NGRAMS & state.keys()):
-        if state[name][0].any():
-            raise CheckpointError(f"{path} has {name} with a first row, that of unseen n-grams, other than 0; {REMEDY}")
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def read_metrics(folder: Path, version: str) -> dict[str, Any]:

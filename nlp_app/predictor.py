@@ -1,20 +1,22 @@
 """Predictor: texts in, labels with probabilities out; the one way to ask a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from nlp_app.checkpoint import Checkpoint, load_checkpoint
-from nlp_app.compiled import fastest
-from nlp_app.device import find_device
+from nlp_app.config import ModelConfig
+from nlp_app.decision import Decision
 from nlp_app.encoding import Encoded, encode
 from nlp_app.errors import ConfigError, TokenizerError
-from nlp_app.explain import Explanation, explain_text
-from nlp_app.scoring import ask, to_probabilities
+from nlp_app.explanation import Explanation
+from nlp_app.probabilities import Ask, Floats, to_probabilities
+from nlp_app.tokenizer import Tokenizer
 
+TORCH, ONNX = "torch", "onnx"
 TEXTS_PER_CHUNK = 4096
 """Texts encoded at a time, so that memory does not grow with their number; many, so that lengths can be matched."""
 
@@ -64,26 +66,62 @@ class Prediction:
         return values | {name: True for name in ("truncated", "abstained", "out_of_scope") if getattr(self, name)}
 
 
+class Loaded(Protocol):
+    """A checkpoint, whatever computes its logits."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the model."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the model."""
+
+    @property
+    def decision(self) -> Decision:
+        """What is said at which score."""
+
+    @property
+    def version(self) -> str:
+        """The first 12 hex digits of the manifest's SHA-256."""
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """metrics.json."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether an answer is computed where it is asked for."""
+
+    def asked(self) -> Ask:
+        """What answers, in the least time."""
+
+    def explain(self, text: str, *, encoded: Encoded, logits: Floats, label: str) -> Explanation:
+        """Why a text has a label; ConfigError where it cannot tell."""
+
+
 class Predictor:
     """A loaded checkpoint that answers."""
 
-    def __init__(self, *, checkpoint: Checkpoint) -> None:
+    def __init__(self, *, checkpoint: Loaded) -> None:
         self.checkpoint = checkpoint
-        self._module = fastest(checkpoint.module)
+        self._ask = checkpoint.asked()
 
     @classmethod
-    def load(cls, folder: Path | str, *, device: str = "cpu") -> Self:
+    def load(cls, folder: Path | str, *, device: str = "cpu", runtime: str = TORCH, threads: int = 0) -> Self:
         """Load a checkpoint folder.
 
         Args:
             folder: the checkpoint.
             device: cpu, cuda, cuda:1 …, or auto.
+            runtime: torch, or onnx for ONNX Runtime, which asks the folder's model.onnx on the CPU.
+            threads: that compute an answer; 0 leaves them as they are.
 
         Raises:
             CheckpointError: the folder is not whole.
-            ConfigError: the device is not there.
+            ConfigError: the device or the runtime is not there.
         """
-        return cls(checkpoint=load_checkpoint(Path(folder), device=find_device(device)))
+        return cls(checkpoint=load(Path(folder), device=device, runtime=runtime, threads=threads))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -133,34 +171,31 @@ class Predictor:
             top_k: as of predict.
             explain: as of predict.
         """
-        module = self._module
-        logits, familiar = ask(module, encoded)
-        probabilities = to_probabilities(logits, multi_label=module.config.multi_label)
-        best = probabilities.topk(min(top_k, len(self.labels)), dim=1)
-        ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        logits, familiar = self._ask(encoded)
+        probabilities = to_probabilities(logits, multi_label=self.checkpoint.config.multi_label)
+        best = ranking(probabilities, min(top_k, len(self.labels)))
+        ranked = zip(best.tolist(), np.take_along_axis(probabilities, best, axis=1).tolist(), strict=True)
         rows = zip(ranked, encoded, self._given(probabilities), familiar.tolist(), strict=True)
         found = [self._prediction(*best_of, text.truncated, given, known) for best_of, text, given, known in rows]
         return self._explained(found, texts, encoded, logits) if explain else found
 
     def _explained(
-        self, predictions: Sequence[Prediction], texts: Sequence[str], encoded: Sequence[Encoded], logits: Tensor
+        self, predictions: Sequence[Prediction], texts: Sequence[str], encoded: Sequence[Encoded], logits: Floats
     ) -> list[Prediction]:
+        explain = self.checkpoint.explain
         return [
-            replace(found, explanation=explain_text(self.checkpoint, text, encoded=one, logits=row, label=found.label))
+            replace(found, explanation=explain(text, encoded=one, logits=row, label=found.label))
             for found, text, one, row in zip(predictions, texts, encoded, logits, strict=True)
         ]
 
-    def _given(self, probabilities: Tensor) -> list[tuple[str, ...]] | list[None]:
+    def _given(self, probabilities: Floats) -> list[tuple[str, ...]] | list[None]:
         """The labels of each text, where it may have several."""
         if not self.checkpoint.config.multi_label:
             return [None] * len(probabilities)
         given = self.checkpoint.decision.given(probabilities)
-        order = probabilities.masked_fill(~given, -1).argsort(dim=1, descending=True, stable=True)
-        counts = given.sum(dim=1).tolist()
-        return [
-            tuple(self.labels[place] for place in row[:count].tolist())
-            for row, count in zip(order, counts, strict=True)
-        ]
+        order = ranking(np.where(given, probabilities, -1), len(self.labels)).tolist()
+        counts = given.sum(axis=1).tolist()
+        return [tuple(self.labels[place] for place in row[:count]) for row, count in zip(order, counts, strict=True)]
 
     def _prediction(
         self, indices: list[int], values: list[float], truncated: bool, given: tuple[str, ...] | None, familiar: float
@@ -177,3 +212,32 @@ class Predictor:
             out_of_scope=familiar < decision.min_familiarity,
             familiarity=familiar,
         )
+
+
+def ranking(scores: Floats, top_k: int) -> NDArray[np.int64]:
+    """The places of the best scores of each row, best first, the first of equals before the others: (N, top_k)."""
+    if top_k == 1:
+        best: NDArray[np.int64] = scores.argmax(axis=1, keepdims=True)
+        return best
+    found: NDArray[np.int64] = (-scores).argsort(axis=1, kind="stable")[:, :top_k]
+    return found
+
+
+def load(folder: Path, *, device: str, runtime: str, threads: int) -> Loaded:
+    """As of Predictor.load; the other runtime is not imported."""
+    if runtime == ONNX:
+        if device not in ("cpu", "auto"):
+            raise ConfigError(f"--device is {device!r}, but ONNX Runtime answers on the cpu here: leave it out")
+        from nlp_app.onnx_checkpoint import load_onnx
+
+        return load_onnx(folder, threads=threads)
+    if runtime != TORCH:
+        raise ConfigError(f"runtime is {runtime!r}, but must be {TORCH} or {ONNX}")
+    import torch
+
+    from nlp_app.checkpoint import load_checkpoint
+    from nlp_app.device import find_device
+
+    if threads:
+        torch.set_num_threads(threads)
+    return load_checkpoint(folder, device=find_device(device))

@@ -1,21 +1,19 @@
 """Encoded texts to logits, in batches: what Predictor, the golden inputs, validation and evaluation share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from nlp_app import probabilities
 from nlp_app.compiled import CompiledClassifier
-from nlp_app.encoding import Encoded
+from nlp_app.encoding import Encoded, batches
 from nlp_app.folded import FoldedClassifier
 from nlp_app.model import TextClassifier
-from nlp_app.ngrams import join
-from nlp_app.tokenizer import pad, padded_length
-
-TOKENS_PER_BATCH = 8192
-"""Padded tokens in one forward pass at most; with the default model about 35 MB of activations."""
+from nlp_app.ngram_batch import join
+from nlp_app.probabilities import Floats
+from nlp_app.tokenizer import pad
 
 TEXTS_AT_ONCE = 256
 """Whose n-grams are looked up together."""
@@ -23,11 +21,11 @@ TEXTS_AT_ONCE = 256
 
 def ask(
     module: TextClassifier | FoldedClassifier | CompiledClassifier, encoded: Sequence[Encoded]
-) -> tuple[Tensor, Tensor]:
-    """What score and familiarity give, at once."""
+) -> tuple[Floats, Floats]:
+    """What score and familiarity give, at once, as arrays."""
     if isinstance(module, CompiledClassifier):
         return module.ask(encoded)
-    return score(module, encoded), familiarity(module, encoded)
+    return score(module, encoded).numpy(), familiarity(module, encoded).numpy()
 
 
 def score(module: TextClassifier | FoldedClassifier | CompiledClassifier, encoded: Sequence[Encoded]) -> Tensor:
@@ -41,11 +39,11 @@ def score(module: TextClassifier | FoldedClassifier | CompiledClassifier, encode
         (N, C) float32 on the CPU, in the order of the texts.
     """
     if isinstance(module, CompiledClassifier):
-        return module.ask(encoded)[0]
+        return torch.from_numpy(module.ask(encoded)[0])
     logits = np.empty((len(encoded), module.config.num_classes), dtype=np.float32)
     device = module.device
     with torch.inference_mode():
-        for rows in _batches([len(text.input_ids) for text in encoded]):
+        for rows in batches([len(text.input_ids) for text in encoded]):
             input_ids = torch.from_numpy(pad([encoded[row].input_ids for row in rows]))
             ngrams = None if module.ngrams is None else join([encoded[row].ngrams for row in rows]).to(device)
             logits[rows] = module.logits(input_ids.to(device), ngrams).float().cpu().numpy()
@@ -77,14 +75,4 @@ def familiarity(module: TextClassifier | FoldedClassifier, encoded: Sequence[Enc
 
 def to_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:
     """(N, C) -> (N, C): of one label each, which sum to 1; or of each label by itself."""
-    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[NDArray[np.int64]]:
-    """Row numbers by length, longest first, so that a batch too large for the memory shows at once."""
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, TOKENS_PER_BATCH // padded_length(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
+    return torch.from_numpy(probabilities.to_probabilities(logits.numpy(), multi_label=multi_label))

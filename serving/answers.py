@@ -72,7 +72,7 @@ class Answers:
 
     def _measured(self) -> tuple[float, float, float]:
         """Seconds of a call, of a text more, and of a character more; a GPU is never waited for in the event loop."""
-        if self.predictor.checkpoint.module.device.type != "cpu":
+        if not self.predictor.checkpoint.on_cpu:
             return math.inf, math.inf, math.inf
         few, many, long = (self._median(texts) for texts in ([SHORT] * FEW, [SHORT] * MANY, [LONG]))
         text = max(0.0, (many - few) / (MANY - FEW))

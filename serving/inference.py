@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
 from nlp_app.errors import CheckpointError, NlpAppError
 from nlp_app.predictor import Predictor
 from serving.answers import Answers
@@ -183,8 +181,11 @@ class Inference:
         self._thread.shutdown(wait=not self.abandoned)
 
     def _load(self) -> Answers:
-        torch.set_num_threads(self._settings.threads or max(1, available_cpus() // self._settings.workers))
-        predictor = Predictor.load(self.served.folder, device=self._settings.device)
+        settings = self._settings
+        threads = settings.threads or max(1, available_cpus() // settings.workers)
+        predictor = Predictor.load(
+            self.served.folder, device=settings.device, runtime=settings.runtime, threads=threads
+        )
         answers = Answers(predictor=predictor, measures=self._measures)
         give_back()
         return answers

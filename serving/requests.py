@@ -82,6 +82,7 @@ def read_items(body: bytes, limits: Settings) -> list[Item]:
         raise Refused(400, f"the body is not JSON: {error}") from None
     top_k = whole(asked.top_k)
     if isinstance(asked.inputs, str):
+        check_count(1, asked.explain, limits)
         check_length(asked.inputs, "inputs", limits)
         return [Item(asked.inputs, top_k, asked.explain)]
     check_count(len(asked.inputs), asked.explain, limits)
@@ -124,6 +125,8 @@ def check_count(texts: int, explain: bool, limits: Settings) -> None:
             422,
             f"inputs: there are {texts} texts, but a request may hold {limits.max_inputs}: send several requests",
         )
+    if explain and limits.runtime != "torch":
+        raise Refused(422, "explain: this server runs without torch and explains nothing: leave explain out")
     if explain and texts > limits.max_explained:
         raise Refused(
             422,

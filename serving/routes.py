@@ -4,7 +4,6 @@ import platform
 from importlib.metadata import version
 from typing import Annotated, Any
 
-import torch
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 from nlp_app import __version__
@@ -21,6 +20,7 @@ async def whole_path(request: Request) -> None:
         raise HTTPException(404)
 
 
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime"}
 router = APIRouter(dependencies=[Depends(whole_path)])
 
 
@@ -155,11 +155,11 @@ def _info(slot: Slot, limits: Settings) -> Info:
             max_body_bytes=limits.max_body_bytes,
             max_length=checkpoint.config.max_length,
         ),
-        versions=_versions(),
+        versions=_versions(limits.runtime),
         metrics=dict(checkpoint.metrics),
     )
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("fastapi", "tokenizers")}
-    return {"nlp_app": __version__, "python": platform.python_version(), "torch": torch.__version__, **packages}
+def _versions(runtime: str) -> dict[str, str]:
+    packages = {name: version(name) for name in (PACKAGES[runtime], "fastapi", "tokenizers")}
+    return {"nlp_app": __version__, "python": platform.python_version(), **packages}

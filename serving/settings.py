@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     admin_port: int | None = Field(
         None, ge=0, le=65535, description="port of metrics, health of all workers and reloads; none unless it is given"
     )
+    runtime: Literal["torch", "onnx"] = Field(
+        "torch", description="what computes the answers: torch, or onnx for ONNX Runtime, which reads model.onnx"
+    )
     device: str = Field("cpu", description="device that the model runs on: cpu, cuda, cuda:1 …")
     threads: int = Field(
         0, ge=0, le=256, description="threads of the model's arithmetic; 0: the cores that there are, by workers"

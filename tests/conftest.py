@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from nlp_app.checkpoint import save_checkpoint
+from nlp_app.checkpoint import Checkpoint, save_checkpoint
 from nlp_app.config import ModelConfig
 from nlp_app.model import TextClassifier
+from nlp_app.predictor import Predictor
 from nlp_app.tokenizer import Tokenizer
 
 settings.register_profile("no deadline", deadline=None)  # no test times anything
@@ -68,6 +69,13 @@ def checkpoint(tmp_path: Path) -> Path:
 def shared_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that no test changes."""
     return write_checkpoint(tmp_path_factory.mktemp("models") / "weather")
+
+
+def module_of(predictor: Predictor) -> TextClassifier:
+    """What computes the logits, where that is torch."""
+    checkpoint = predictor.checkpoint
+    assert isinstance(checkpoint, Checkpoint)
+    return checkpoint.module
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[str]], header: Sequence[str] = ("text", "label")) -> Path:

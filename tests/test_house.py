@@ -18,9 +18,9 @@ ORDER = [
     "client.errors", "client.predictions", "client.reading", "client.exchange", "client.turn", "client.arguments",
     "client.batches", "client.policy", "client.sending", "client.sync", "client.asynchronous", "client",
     "config", "decision", "tokenizer", "characters", "_ngrams", "ngrams", "places",
-    "encoding", "model", "folded", "_folded", "compiled",
-    "device", "scoring", "golden", "folder", "quantize", "parts", "checkpoint", "explain", "rows", "delimited",
-    "formats", "tables", "predictor", "predict",
+    "encoding", "probabilities", "explanation", "golden", "folder", "parts", "contents",
+    "ngram_batch", "model", "folded", "_folded", "compiled", "device", "scoring", "quantize", "weights", "explain",
+    "checkpoint", "onnx_checkpoint", "predictor", "rows", "delimited", "formats", "tables", "predict",
 ]  # fmt: skip
 MAY_IMPORT = {"nlp_app": {"nlp_app"}, "training": {"nlp_app", "training"}, "serving": {"nlp_app", "serving"}}
 ROOMS = {"nlp_app", "training", "serving", "tests", "benchmarks"}

@@ -33,7 +33,7 @@ from nlp_app.client import (
 from nlp_app.client.exchange import Answer
 from nlp_app.client.reading import read_prediction
 from nlp_app.errors import ConfigError, NlpAppError
-from nlp_app.explain import Explanation, TokenContribution
+from nlp_app.explanation import Explanation, TokenContribution
 from tests.conftest import LABELS, ROOT, TEXTS
 from tests.test_serving_main import server
 

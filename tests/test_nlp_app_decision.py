@@ -1,18 +1,18 @@
+import numpy as np
 import pytest
-import torch
 
 from nlp_app.decision import UNREACHABLE, Decision
 from nlp_app.errors import ConfigError
 
 
 def test_gives_the_labels_that_reach_their_threshold() -> None:
-    probabilities = torch.tensor([[0.5, 0.29], [0.49, 0.3]])
+    probabilities = np.array([[0.5, 0.29], [0.49, 0.3]], dtype=np.float32)
     assert Decision().given(probabilities).tolist() == [[True, False], [False, False]]
     assert Decision(thresholds=(0.6, 0.3)).given(probabilities).tolist() == [[False, False], [False, True]]
 
 
 def test_what_is_less_familiar_is_out_of_scope() -> None:
-    familiarity = torch.tensor([0.0, 0.7, 0.75, 1.0])
+    familiarity = np.array([0.0, 0.7, 0.75, 1.0], dtype=np.float32)
     assert Decision().out_of_scope(familiarity).tolist() == [False] * 4
     assert Decision(min_familiarity=0.75).out_of_scope(familiarity).tolist() == [True, True, False, False]
 

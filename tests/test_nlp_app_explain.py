@@ -14,13 +14,14 @@ from nlp_app.checkpoint import Checkpoint
 from nlp_app.decision import Decision
 from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError
-from nlp_app.explain import Explanation, TokenContribution, direction_of, token_shares
+from nlp_app.explain import direction_of, token_shares
+from nlp_app.explanation import Explanation, TokenContribution
 from nlp_app.model import ConvBlock, NgramBranch, TextClassifier
 from nlp_app.ngrams import place_ngrams
 from nlp_app.predictor import Predictor
 from nlp_app.scoring import score
 from nlp_app.tokenizer import Tokenizer
-from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_module, make_tokenizer
+from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_module, make_tokenizer, module_of
 from tests.test_training_data import examples
 from training.batches import Dataset
 from training.calibration import Calibration
@@ -36,7 +37,13 @@ SLOTS = 1 << 16
 def predictor_of(module: TextClassifier, tokenizer: Tokenizer = TOKENIZER) -> Predictor:
     return Predictor(
         checkpoint=Checkpoint(
-            module=module.eval(), tokenizer=tokenizer, decision=Decision(), version="", trained={}, metrics={}
+            module=module.eval(),
+            config=module.config,
+            tokenizer=tokenizer,
+            decision=Decision(),
+            version="",
+            trained={},
+            metrics={},
         )
     )
 
@@ -66,7 +73,7 @@ def explained(predictor: Predictor, text: str) -> Explanation:
 
 def apart(predictor: Predictor, text: str, label: str) -> float:
     """What is explained."""
-    module = predictor.checkpoint.module
+    module = module_of(predictor)
     (logits,) = score(module, encode([text], tokenizer=TOKENIZER, config=module.config))
     return float(logits[LABELS.index(label)] - (0 if module.config.multi_label else logits.mean()))
 
@@ -114,7 +121,7 @@ def test_baseline_and_contributions_sum_to_what_sets_the_label_apart(text: str) 
 @given(ANY_TEXT.filter(lambda text: len(text.split()) > 1))
 def test_the_baseline_is_made_of_biases_alone(text: str) -> None:
     """So nothing that a token or an n-gram adds is lost in it."""
-    module, found = trained().checkpoint.module, explained(trained(), text)
+    module, found = module_of(trained()), explained(trained(), text)
     direction = direction_of(LABELS.index(found.label), module.config)
     assert module.ngrams is not None
     expected = constants(module, text, direction) + (module.ngrams.bias @ direction).item()
@@ -205,7 +212,7 @@ def test_an_explanation_changes_nothing_and_is_made_only_where_it_is_asked_for()
         alone = explained(predictor, text)
         assert prediction.explanation is not None
         assert prediction.explanation.tokens == alone.tokens, "alone as beside others"
-    assert all(parameter.grad is None for parameter in predictor.checkpoint.module.parameters())
+    assert all(parameter.grad is None for parameter in module_of(predictor).parameters())
 
 
 def test_json_has_label_baseline_and_tokens() -> None:

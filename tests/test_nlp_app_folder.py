@@ -12,6 +12,7 @@ from nlp_app import folder
 from nlp_app.errors import OutputError
 from nlp_app.folder import (
     MANIFEST,
+    ONNX_FILE,
     REPLACED,
     RESUME,
     is_mount_point,
@@ -68,6 +69,18 @@ def test_publish_can_leave_the_state_of_an_interrupted_run(output: Path) -> None
     assert content(output) == "new"
     assert names(output) == [MANIFEST, MODEL]
     assert names(work_folder(output)) == [RESUME]
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_what_was_exported_of_the_old_model_goes_with_it(
+    output: Path, monkeypatch: pytest.MonkeyPatch, mounted: bool
+) -> None:
+    fill(output, "old")
+    (output / ONNX_FILE).write_text("old")
+    monkeypatch.setattr(folder, "is_mount_point", lambda path: mounted and path == output)
+    fill(work_folder(output), "new")
+    publish(output)
+    assert names(output) == [MANIFEST, MODEL]
 
 
 def test_a_link_goes_on_pointing_at_the_folder(output: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
 from nlp_app.characters import look_up
+from nlp_app.ngram_batch import join
 from nlp_app.ngrams import (
     CHARACTERS,
     SHAPES,
@@ -22,7 +23,6 @@ from nlp_app.ngrams import (
     count_by_arrays,
     count_compiled,
     count_ngrams,
-    join,
     place_ngrams,
     split_words,
 )

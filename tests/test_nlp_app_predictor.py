@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlp_app import Predictor, predictor, scoring
-from nlp_app.checkpoint import save_checkpoint
+from nlp_app import Predictor, encoding, predictor, scoring
+from nlp_app.checkpoint import load_checkpoint, save_checkpoint
 from nlp_app.decision import UNREACHABLE, Decision
 from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError, TokenizerError
-from tests.conftest import LABELS, ROOT, TEXTS
+from tests.conftest import LABELS, ROOT, TEXTS, module_of
 
 WORDS = sorted({word for text in TEXTS for word in text.split()} | {"unseen", "", "🙂"})
 
@@ -57,7 +57,7 @@ def test_no_texts_no_predictions(weather: Predictor) -> None:
 
 @pytest.mark.parametrize(("min_score", "abstained"), [(1.0, False), (UNREACHABLE, True)])
 def test_a_score_of_one_is_answered_unless_none_is(checkpoint: Path, min_score: float, abstained: bool) -> None:
-    loaded = Predictor.load(checkpoint).checkpoint
+    loaded = load_checkpoint(checkpoint)
     with torch.no_grad():
         loaded.module.output.bias[0] += 1000
     save_checkpoint(
@@ -111,7 +111,7 @@ def test_many_batches_and_chunks_keep_the_order(weather: Predictor, monkeypatch:
     draw = random.Random(0)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(0, 40))) for _ in range(100)]
     expected = weather.predict(texts)
-    monkeypatch.setattr(scoring, "TOKENS_PER_BATCH", 48)
+    monkeypatch.setattr(encoding, "TOKENS_PER_BATCH", 48)
     monkeypatch.setattr(predictor, "TEXTS_PER_CHUNK", 7)
     for one, other in zip(weather.predict(texts), expected, strict=True):
         assert one.label == other.label
@@ -119,7 +119,7 @@ def test_many_batches_and_chunks_keep_the_order(weather: Predictor, monkeypatch:
 
 
 def test_predicting_leaves_no_gradient_and_the_module_in_evaluation(weather: Predictor) -> None:
-    module = weather.checkpoint.module
+    module = module_of(weather)
     assert not module.training
     logits = scoring.score(module, encode(["snow"], tokenizer=weather.checkpoint.tokenizer, config=module.config))
     assert not logits.requires_grad

@@ -338,7 +338,7 @@ def test_is_never_ready_where_the_golden_inputs_are_answered_wrongly(
     def wrong(*_: object) -> None:
         raise CheckpointError("another answer")
 
-    monkeypatch.setattr("nlp_app.checkpoint.check_golden", wrong)
+    monkeypatch.setattr("nlp_app.contents.check_golden", wrong)
     failures: list[NlpAppError] = []
     with TestClient(create_app(settings(checkpoint), on_failure=failures.append)) as client:
         while not failures:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,6 +117,6 @@ def test_a_label_that_validation_lacks_has_its_threshold_from_other_texts() -> N
     other_targets = torch.tensor([[1.0, 0.0]] * 190 + [[0.0, 1.0]] * 10)
     alone = decide(probabilities, targets)
     more = decide(probabilities, targets, more=(others, other_targets), target_precision=0.9)
-    assert not alone.given(torch.tensor([[0.1, 0.3]]))[0, 1], "the label with many texts stands in for it"
-    assert more.given(torch.tensor([[0.1, 0.3]])).tolist() == [[False, True]]
+    assert not alone.given(np.array([[0.1, 0.3]], dtype=np.float32))[0, 1], "the label with many texts stands in for it"
+    assert more.given(np.array([[0.1, 0.3]], dtype=np.float32)).tolist() == [[False, True]]
     assert more.min_score == decide(probabilities, targets, target_precision=0.9).min_score, "validation texts alone"

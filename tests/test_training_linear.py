@@ -7,7 +7,8 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from nlp_app.config import ModelConfig
 from nlp_app.encoding import encode
 from nlp_app.model import SHAPES_LENGTH, NgramBranch
-from nlp_app.ngrams import CHARACTERS, SHAPES, join
+from nlp_app.ngram_batch import join
+from nlp_app.ngrams import CHARACTERS, SHAPES
 from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
 from tests.test_training_data import examples
 from training import linear

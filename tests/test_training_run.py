@@ -21,7 +21,7 @@ from nlp_app.checkpoint import load_checkpoint
 from nlp_app.encoding import encode
 from nlp_app.folder import RESUME, work_folder
 from nlp_app.model import ConvBlock
-from nlp_app.ngrams import join
+from nlp_app.ngram_batch import join
 from nlp_app.tokenizer import pad
 from tests.conftest import ROOT, ROW_LABELS, TEXTS, Refused, command, write_csv
 from training import evaluate, fit, learner, phases, report, run

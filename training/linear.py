@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nlp_app.config import ModelConfig
 from nlp_app.model import NgramBranch
-from nlp_app.ngrams import join
+from nlp_app.ngram_batch import join
 from training.batches import Dataset
 
 KINDS = ("auto", "words", "all", "none")

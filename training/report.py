@@ -87,7 +87,7 @@ def tally_of_examples(config: ModelConfig, probabilities: Tensor, decision: Deci
     """What was true and what would be answered, of labels that the model knows or does not."""
     labels, known = config.labels, sorted({*config.labels, *examples.label_counts})
     if config.multi_label:
-        given = [[labels[place] for place in row.nonzero().flatten()] for row in decision.given(probabilities)]
+        given = [[labels[place] for place in row.nonzero()[0]] for row in decision.given(probabilities.numpy())]
         return LabelSets.of(known, examples.label_lists, given)
     predicted = [labels[index] for index in probabilities.argmax(dim=1).tolist()]
     return Confusion.of(known, [label for (label,) in examples.label_lists], predicted)
@@ -110,7 +110,7 @@ def out_of_scope(
         return share(module, encode(texts, tokenizer=prepared.tokenizer, config=module.config)) if texts else None
 
     def share(module: TextClassifier, encoded: Sequence[Encoded]) -> float:
-        return selected.decision.out_of_scope(familiarity(module, encoded)).float().mean().item()
+        return float(selected.decision.out_of_scope(familiarity(module, encoded).numpy()).mean(dtype=float))
 
     return {
         "min_familiarity": selected.decision.min_familiarity,

@@ -55,6 +55,6 @@ def plain_losses(logits: Tensor, targets: Tensor) -> Tensor:
 def tally_of(config: ModelConfig, probabilities: Tensor, targets: Tensor, decision: Decision) -> Tally:
     """What was true and what would be answered."""
     if config.multi_label:
-        given = decision.given(probabilities).numpy()
+        given = decision.given(probabilities.numpy())
         return LabelSets.of_rows(config.labels, targets.bool().numpy(), given)
     return Confusion.of_indices(config.labels, targets.numpy(), probabilities.argmax(dim=1).numpy())
