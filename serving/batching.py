@@ -116,6 +116,8 @@ class Batcher:
         """Texts accepted and not answered yet."""
         self.busy_since: float | None = None
         """When the thread was given what it has not answered yet, in the time of the event loop."""
+        self.suspect = False
+        """Whether a call has failed since this was last set: of a text that no check foresaw, or of a broken model."""
 
     def submit(self, items: Sequence[Item], deadline: float) -> Job:
         """Take the texts of a request; its answers come to the job, whose cancelling ends all work for it.
@@ -140,11 +142,11 @@ class Batcher:
             self._schedule(loop)
         return job
 
-    def submit_long(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
-        """Take a job that the thread answers, whose texts are counted already."""
+    def submit_long(self, job: Job, loop: asyncio.AbstractEventLoop, *, first: bool = False) -> None:
+        """Take a job that the thread answers, whose texts are counted already; first: before those that wait."""
         job.expiry = None if job.deadline == math.inf else loop.call_at(job.deadline, _expire, job)
         job.long = True
-        self._long.append(job)
+        (self._long.appendleft if first else self._long.append)(job)
         if self._running is None:
             self._running = loop.create_task(self._run_long(loop))
 
@@ -197,7 +199,7 @@ class Batcher:
             parts.append((job, len(job.items)))
             self._waited(time.perf_counter() - job.since)
         if parts:
-            _settle(parts, answer_parts(self.model, _items_of(parts)))
+            self._settle(parts, answer_parts(self.model, _items_of(parts)))
 
     async def _run_long(self, loop: asyncio.AbstractEventLoop) -> None:
         while parts := self._next_batch(loop.time()):
@@ -207,7 +209,7 @@ class Batcher:
             except RuntimeError as error:  # there is no thread any more
                 found = [error] * len(parts)
             self.busy_since = None
-            _settle(parts, found)
+            self._settle(parts, found)
             self._long.extend(job for job, _ in parts if not job.answers.done())
         self._running = None
 
@@ -232,6 +234,17 @@ class Batcher:
             if count < len(left):
                 break
         return parts
+
+    def _settle(self, parts: Sequence[Part], found: Sequence[list[bytes] | Exception]) -> None:
+        for (job, _), answers in zip(parts, found, strict=True):
+            if isinstance(answers, Exception):
+                self.suspect = True
+                if not job.answers.done():
+                    job.answers.set_exception(answers)
+            elif not job.answers.done():
+                job.found += answers
+                if len(job.found) == len(job.items):
+                    job.answers.set_result(job.found)
 
 
 def answer_parts(model: Model, parts: Sequence[Sequence[Item]]) -> list[list[bytes] | Exception]:
@@ -266,15 +279,3 @@ def _expire(job: Job) -> None:
 
 def _items_of(parts: Sequence[Part]) -> list[Sequence[Item]]:
     return [job.items[len(job.found) : len(job.found) + count] for job, count in parts]
-
-
-def _settle(parts: Sequence[Part], found: Sequence[list[bytes] | Exception]) -> None:
-    for (job, _), answers in zip(parts, found, strict=True):
-        if job.answers.done():
-            continue
-        if isinstance(answers, Exception):
-            job.answers.set_exception(answers)
-            continue
-        job.found += answers
-        if len(job.found) == len(job.items):
-            job.answers.set_result(job.found)

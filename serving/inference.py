@@ -36,8 +36,8 @@ class Inference:
         self._batcher: Batcher | None = None
         self._predictor: Predictor | None = None
         self._around = (b"", b"")
-        self.answers_probes = True
-        """Whether the last question that nobody asked was answered."""
+        self._fails_since: float | None = None
+        """When the first of the questions that nobody asked was not answered, since the last one that was."""
         self.closed = False
         """Whether nothing is asked any more."""
         self.abandoned = False
@@ -117,8 +117,6 @@ class Inference:
     def check_ready(self) -> None:
         """Refused with 503 where it would not answer."""
         _ = self.batcher
-        if not self.answers_probes:
-            raise Refused(503, "the model fails: ask another server")
 
     @property
     def ready(self) -> bool:
@@ -138,23 +136,34 @@ class Inference:
             raise Refused(503, "the model is still loading: ask again in a second")
         if self.hung_s > HUNG_S:
             raise Refused(503, "the model does not answer: ask another server")
+        if self._fails_since is not None:
+            raise Refused(503, "the model fails: ask another server")
         return self._batcher
 
     async def probe(self) -> None:
-        """Ask the thread where nobody else does, so that it is known whether it answers; takes PULSE_S, or longer."""
-        loop = asyncio.get_running_loop()
+        """Ask the thread where nobody else does, or where it failed others, so that it is known whether it answers.
+
+        Takes PULSE_S, or longer.
+        """
         await asyncio.sleep(PULSE_S)
-        if self._batcher is None or self._batcher.busy_since is not None or self.closed:
+        batcher = self._batcher
+        if batcher is None or self.closed or (batcher.busy_since is not None and not batcher.suspect):
             return
+        batcher.suspect = False
+        loop = asyncio.get_running_loop()
         job = Job([PROBE], loop.create_future(), deadline=math.inf)
-        self._batcher.submit_long(job, loop)
+        batcher.submit_long(job, loop, first=True)
         try:
-            await job.answers
-            self.answers_probes = True
+            async with asyncio.timeout(LOST_S):
+                await job.answers
+        except TimeoutError:
+            pass  # it hangs, which is told from the batch that it does not answer
         except Exception:
-            if self.answers_probes:
+            if self._fails_since is None:
+                self._fails_since = loop.time()
                 logger.exception("the model fails")
-            self.answers_probes = False
+        else:
+            self._fails_since = None
 
     @property
     def waiting(self) -> int:
@@ -170,7 +179,12 @@ class Inference:
     @property
     def lost(self) -> bool:
         """Whether the thread will not answer any more, by all that is known."""
-        return self.hung_s > LOST_S
+        return max(self.hung_s, self.fails_s) > LOST_S
+
+    @property
+    def fails_s(self) -> float:
+        """How long the thread has failed."""
+        return 0.0 if self._fails_since is None else asyncio.get_running_loop().time() - self._fails_since
 
     async def close(self) -> None:
         """Finish what was accepted and end the thread; one that hangs is left behind."""

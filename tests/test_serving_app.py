@@ -491,7 +491,9 @@ def test_a_model_that_hangs_is_not_ready_and_then_not_live(
         assert client.get("/health/live").status_code == 200
 
 
-def test_a_model_that_fails_is_not_ready(shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fails_is_not_ready_and_then_not_live(
+    shared_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("broken")
 
@@ -503,8 +505,14 @@ def test_a_model_that_fails_is_not_ready(shared_checkpoint: Path, monkeypatch: p
             while client.get("/health/ready").status_code == 200:
                 pass
             assert "the model fails" in detail(client.get("/health/ready"), 503)
+            assert "the model fails" in detail(client.post("/predict", json={"inputs": "x"}), 503)
+            assert client.get("/health/live").status_code == 200
+            monkeypatch.setattr("serving.inference.LOST_S", 0.05)
+            while client.get("/health/live").status_code == 200:
+                pass
         while client.get("/health/ready").status_code == 503:
             pass
+        assert client.get("/health/live").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/predict%0A", "/predict/x", "//predict"])

@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from serving.batching import HOLD_S, Batcher, Bounds, Item, weight
+from serving.batching import HOLD_S, Batcher, Bounds, Item, Job, weight
 from serving.problems import Refused
 
 T = TypeVar("T")
@@ -318,5 +318,39 @@ def test_a_request_larger_than_the_queue_is_answered_where_nobody_else_waits() -
         error = refused.exception()
         assert isinstance(error, Refused)
         assert error.status == 429
+
+    run(main)
+
+
+def test_a_call_that_fails_makes_the_model_suspect_whoever_asked() -> None:
+    async def main(loop: Clock) -> None:
+        house = House(loop)
+        good = house.ask([Item("x" * 60)])
+        await house.finish_all()
+        assert not house.batcher.suspect
+        for size in (1, 60):  # on the event loop, and in the thread
+            house.batcher.suspect = False
+            bad = house.ask([Item(POISON + "x" * size)])
+            await house.finish_all()
+            assert house.batcher.suspect
+            assert isinstance(bad.exception(), ValueError)
+        assert good.exception() is None
+
+    run(main)
+
+
+def test_what_asks_after_the_model_does_not_wait_behind_a_queue() -> None:
+    async def main(loop: Clock) -> None:
+        house = House(loop)
+        running, *waiting = (house.ask([Item(letter * 60)]) for letter in "abc")
+        await turns()
+        probe = Job([Item("probe")], loop.create_future(), deadline=1e9)
+        house.batcher.submit_long(probe, loop, first=True)
+        house.finish()
+        await turns()
+        assert house.thread.having[0].text == "probe"
+        await house.finish_all()
+        assert await probe.answers == [expected(Item("probe"))]
+        assert all(task.done() for task in (running, *waiting))
 
     run(main)

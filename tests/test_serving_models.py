@@ -84,7 +84,7 @@ def test_health_tells_of_every_model(folders: dict[str, Path], monkeypatch: pyte
         wait_until_loaded(client)
         assert client.get("/health/startup").json() == {"status": "started"}
         second = list(client.app.state.models)[1].current  # type: ignore[attr-defined]
-        second.answers_probes = False
+        monkeypatch.setattr(second, "_fails_since", 0.0)
         assert [one["ready"] for one in client.get("/models").json()] == [True, False]
         assert "the model fails" in detail(client.get("/health/ready"), 503)
 
