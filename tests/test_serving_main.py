@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -19,11 +20,13 @@ from tests.conftest import ROOT, TEXTS, Refused
 
 
 @contextmanager
-def server(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and its address."""
+def server(
+    *arguments: object, log: int | IO[str] = subprocess.PIPE, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address; log: where its standard error goes, a file if it is long."""
     program = [sys.executable, "-m", "serving", "--port", "0", "--log-level", "warning", *map(str, arguments)]
     with subprocess.Popen(
-        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment}
+        program, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env={**os.environ, **environment}
     ) as process:
         try:
             assert process.stdout is not None
@@ -62,14 +65,15 @@ def test_serves_until_it_is_told_to_stop_then_exits_with_0(shared_checkpoint: Pa
     assert (process.returncode, errors) == (0, "")
 
 
-def test_the_access_log_has_a_line_a_request_and_no_text(shared_checkpoint: Path) -> None:
-    flags = ("--access-log", "true", "--log-format", "json")
-    with server("--checkpoint", shared_checkpoint, *flags) as (process, address):
+def test_the_access_log_has_a_line_a_request_and_no_text(shared_checkpoint: Path, tmp_path: Path) -> None:
+    flags = ("--checkpoint", shared_checkpoint, "--access-log", "true", "--log-format", "json")
+    with (tmp_path / "log").open("w") as log, server(*flags, log=log) as (process, address):
         wait_until_ready(address)
         for path in ("predict", "predict?a=b", "hf/weather", "nothing") * 20:
             call(f"{address}/{path}", {"inputs": "a secret text"})
         process.terminate()
-        _, errors = process.communicate()
+        process.wait()
+    errors = (tmp_path / "log").read_text()
     lines = [line for line in map(json.loads, errors.splitlines()) if line["path"] != "/health/ready"]
     assert [(line["path"], line["status"]) for line in lines] == [
         ("/predict", 200), ("/predict", 200), ("/hf/weather", 200), ("/nothing", 404)
