@@ -62,17 +62,17 @@ class OnnxCheckpoint(Contents):
 
 
 def inputs_of(encoded: Sequence[Encoded]) -> dict[str, Any]:
-    """What model.onnx is given: the token ids of B texts and their n-grams, one text after the other.
+    """What model.onnx is given: the token ids of B texts and their n-grams.
 
     Returns:
-        input_ids (B, T) int64; slots (G,) int64, counts (G,) float32 and texts (G,) int64, the text of each n-gram.
+        input_ids (B, T) int64; slots (B, G) int64 and counts (B, G) float32, 0 where a text has fewer n-grams.
     """
-    return {
-        "input_ids": pad([text.input_ids for text in encoded]),
-        "slots": np.concatenate([text.ngrams.slots for text in encoded], dtype=np.int64),
-        "counts": np.concatenate([text.ngrams.counts for text in encoded]),
-        "texts": np.arange(len(encoded)).repeat([len(text.ngrams.slots) for text in encoded]),
-    }
+    shape = len(encoded), max(len(text.ngrams.slots) for text in encoded)
+    slots, counts = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
+    for row, text in enumerate(encoded):
+        found = len(text.ngrams.slots)
+        slots[row, :found], counts[row, :found] = text.ngrams
+    return {"input_ids": pad([text.input_ids for text in encoded]), "slots": slots, "counts": counts}
 
 
 def load_onnx(folder: Path, *, threads: int = 0) -> OnnxCheckpoint:

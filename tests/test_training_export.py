@@ -18,6 +18,7 @@ from nlp_app.encoding import encode
 from nlp_app.errors import CheckpointError, ConfigError
 from nlp_app.folder import ONNX_FILE
 from nlp_app.model import SHAPES_LENGTH, TextClassifier
+from nlp_app.ngrams import SHAPES
 from nlp_app.onnx_checkpoint import VERSION, load_onnx
 from nlp_app.scoring import ask
 from tests.conftest import METRICS, ROOT, TEXTS, Refused, command, make_module, make_tokenizer, write_checkpoint
@@ -64,6 +65,17 @@ def test_it_gives_the_logits_and_the_familiarity_of_the_module(exported: Path) -
             for found, expected in zip(other.asked()(encoded), ask(checkpoint.module, encoded), strict=True):
                 np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
                 assert found.dtype == np.float32
+
+
+def test_several_threads_give_the_same(exported: Path) -> None:
+    """Sums that are scattered into one place are wrong in most runs with two threads."""
+    texts = [f"{text} {number}" for number in range(40) for text in EVERY]
+    encoded = encode(texts, tokenizer=TOKENIZER, config=module("n-grams").config)
+    one, two = (load_onnx(exported, threads=threads).asked() for threads in (1, 2))
+    expected = one(encoded)[0]
+    assert "Scatter" not in str(onnx.load(exported / ONNX_FILE).graph.node)
+    for _ in range(20):
+        np.testing.assert_allclose(two(encoded)[0], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_rows_are_those_of_the_branch() -> None:
@@ -131,7 +143,7 @@ def test_what_answers_otherwise_is_not_written(
     tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = saved(tmp_path / "weather", "n-grams")
-    monkeypatch.setattr(onnx_module, "SHAPES_LENGTH", SHAPES_LENGTH + 1e-3)
+    monkeypatch.setitem(onnx_module.LENGTHS, SHAPES, SHAPES_LENGTH + 1e-3)
     told = refused(export.main, folder, "--onnx")
     assert re.match(r"error: ONNX Runtime answers otherwise than torch by up to .*: nothing was written", told)
     assert not (folder / ONNX_FILE).exists()

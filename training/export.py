@@ -63,7 +63,7 @@ def to_onnx(checkpoint: Checkpoint) -> bytes:
     config = checkpoint.config
     sample = inputs_of(encode(["a b", "c d e f g"], tokenizer=checkpoint.tokenizer, config=config))
     names = [name for name in sample if config.ngram_rows or name == "input_ids"]
-    sizes = {name: {0: "n-grams"} for name in names} | {"input_ids": {0: "texts", 1: "tokens"}}
+    sizes = {name: {0: "texts", 1: "tokens" if name == "input_ids" else "ngrams"} for name in names}
     with quiet():
         try:
             program = torch.onnx.export(

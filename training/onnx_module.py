@@ -1,13 +1,17 @@
-"""OnnxModule: a TextClassifier as operations that ONNX has, n-grams included."""
+"""OnnxModule: a TextClassifier as operations that ONNX has, n-grams included.
+
+The n-grams of a batch are padded to one number. One after the other, as the module reads them, ScatterND would add them
+up, whose sums ONNX Runtime gets wrong where several threads add to one place (onnxruntime#18048).
+"""
 
 import torch
 from torch import Tensor, nn
 
 from nlp_app.model import SHAPES_LENGTH, NgramBranch, TextClassifier
-from nlp_app.ngrams import SHAPES, WORDS
+from nlp_app.ngrams import CHARACTERS, SHAPES, WORDS
 
-PARTS = 4
-"""Quarters of the slots."""
+LENGTHS = {WORDS + 1: 1.0, CHARACTERS: 1.0, SHAPES: SHAPES_LENGTH}
+"""Of each part of a text's n-grams, by the last quarter of the slots that is its own."""
 
 
 class OnnxModule(nn.Module):
@@ -19,33 +23,38 @@ class OnnxModule(nn.Module):
         self.rows = None if module.ngrams is None else Rows(module.ngrams)
 
     def forward(
-        self,
-        input_ids: Tensor,
-        slots: Tensor | None = None,
-        counts: Tensor | None = None,
-        texts: Tensor | None = None,
+        self, input_ids: Tensor, slots: Tensor | None = None, counts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Logits (B, C) and familiarity (B,).
 
         Args:
             input_ids: (B, T) int64.
-            slots: (G,) int64, of the n-grams of all texts, where the module reads them.
-            counts: (G,) float32.
-            texts: (G,) int64, the text of each n-gram.
+            slots: (B, G) int64, of the n-grams of each text, where the module reads them.
+            counts: (B, G) float32; 0 where a text has fewer.
         """
         logits = self.module.output(self.module.features(input_ids))
         branch = self.module.ngrams
-        if branch is None or self.rows is None or slots is None or counts is None or texts is None:
+        if branch is None or self.rows is None or slots is None or counts is None:
             return logits, torch.ones_like(logits[:, 0])
-        rows = self.rows(slots)
-        weights = branch.weight.index_select(0, rows) * scaled(branch, slots, counts, texts, rows, len(logits))
-        nothing = torch.zeros_like(logits[:, 0])
-        seen = nothing.index_add(0, texts, (rows > 0).float()) / nothing.index_add(0, texts, torch.ones_like(counts))
-        return logits.index_add(0, texts, weights) + branch.bias, seen
+        rows, there = self.rows(slots), (counts > 0).float()
+        values = (counts.clamp_min(1).log() + 1) * branch.idf[rows] * there
+        quarters = torch.div(slots, 8 * len(branch.seen) // 4, rounding_mode="floor").clamp_min(WORDS + 1)
+        added = torch.matmul(scaled(values, quarters).unsqueeze(1), branch.weight[rows]).squeeze(1)
+        seen = ((rows > 0).float() * there).sum(dim=1) / there.sum(dim=1)
+        return logits + added + branch.bias, seen
+
+
+def scaled(values: Tensor, quarters: Tensor) -> Tensor:
+    """The weights of n-grams, each part of a text divided by its Euclidean norm: (B, G), (B, G) -> (B, G)."""
+    found = torch.zeros_like(values)
+    for quarter, length in LENGTHS.items():
+        of_part = values * (quarters == quarter).float()
+        found = found + of_part * (length * of_part.square().sum(dim=1, keepdim=True).clamp_min(1e-12).rsqrt())
+    return found
 
 
 class Rows(nn.Module):
-    """The row of each slot, (G,) -> (G,), from a bit a slot: a table of them all is a fifth of a small model."""
+    """The row of each slot, (B, G) -> (B, G), from a bit a slot: a table of them all is a fifth of a small model."""
 
     seen: Tensor
     """(slots / 8,) uint8, as of NgramBranch."""
@@ -65,18 +74,5 @@ class Rows(nn.Module):
     def forward(self, slots: Tensor) -> Tensor:
         """As rows[slots] of NgramBranch, int64."""
         places = torch.div(slots, 8, rounding_mode="floor")
-        bits = self.seen.index_select(0, places).long() * 8 + (slots - places * 8)
-        within = self.within.index_select(0, bits)
-        return torch.where(within > 0, within + self.before.index_select(0, places), 0)
-
-
-def scaled(branch: NgramBranch, slots: Tensor, counts: Tensor, texts: Tensor, rows: Tensor, number: int) -> Tensor:
-    """The weight of each n-gram as NgramBranch.weigh has it: (G, 1)."""
-    values = (counts.log() + 1) * branch.idf.index_select(0, rows)
-    quarters = torch.div(slots, len(branch.rows) // PARTS, rounding_mode="floor")
-    parts = quarters.clamp_min(WORDS + 1) + PARTS * texts  # words have two quarters
-    squares = values.new_zeros(PARTS * number).index_add(0, parts, values.square())
-    lengths = values.new_ones(PARTS)
-    lengths[SHAPES] = SHAPES_LENGTH
-    scales = squares.clamp_min(1e-12).rsqrt().view(number, PARTS) * lengths
-    return (values * scales.view(-1).index_select(0, parts)).unsqueeze(1)
+        within = self.within[self.seen[places].long() * 8 + (slots - places * 8)]
+        return torch.where(within > 0, within + self.before[places], 0)
