@@ -189,9 +189,12 @@ class Inference:
     async def close(self) -> None:
         """Finish what was accepted and end the thread; one that hangs is left behind."""
         self.closed = True
-        self.abandoned = self.hung_s > HUNG_S
-        if self._batcher is not None and not self.abandoned:
-            await self._batcher.close()
+        if self._batcher is not None:
+            closing = asyncio.ensure_future(self._batcher.close())
+            while not closing.done() and self.hung_s <= HUNG_S:
+                await asyncio.wait({closing}, timeout=PULSE_S)
+            self.abandoned = not closing.done()
+            closing.cancel()
         self._thread.shutdown(wait=not self.abandoned)
 
     def _load(self) -> Answers:

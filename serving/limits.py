@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.keys import Keys
 from serving.logs import log_request, request_id
 from serving.measures import Measures
-from serving.problems import Refused, key_of, too_large
+from serving.problems import Refused, failed, key_of, too_large
 from serving.requests import declared
 
 OPEN = ("/health/", "/v2/health/")
@@ -45,7 +45,22 @@ class FastPath:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = self._measured(scope, send)
+        send, begun = self._measured(scope, send), False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._handle(scope, receive, noted)
+        except Exception as error:
+            refused = failed(error)
+            if begun:  # and cannot be taken back: the server cuts it off
+                raise
+            await refused.response(key_of(scope["path"]))(scope, receive, send)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST" and (fast := self._posts.get(scope.get("raw_path", b""))) is not None:
             scope["answers"] = scope["path"]
             await fast(scope, receive, send)

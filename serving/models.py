@@ -29,6 +29,8 @@ class Slot:
         """The files that could not be loaded, by what tells them from others."""
         self._reloading = asyncio.Lock()
         self._draining: set[asyncio.Task[None]] = set()
+        self.abandoned = False
+        """Whether a thread was left behind that hangs: Python would wait for it at the end."""
 
     @property
     def version(self) -> str:
@@ -65,7 +67,7 @@ class Slot:
             old, self.current = self.current, new
             self._measures.reloads["done"] += 1
             logger.info("%s answers with version %s", self.served.name, new.predictor.checkpoint.version)
-            draining = asyncio.create_task(old.close())
+            draining = asyncio.create_task(self._close(old))
             self._draining.add(draining)
             draining.add_done_callback(self._draining.discard)
             return None
@@ -75,7 +77,11 @@ class Slot:
 
     async def close(self) -> None:
         """Finish what was accepted."""
-        await asyncio.gather(self.current.close(), *self._draining)
+        await asyncio.gather(self._close(self.current), *self._draining)
+
+    async def _close(self, inference: Inference) -> None:
+        await inference.close()
+        self.abandoned = self.abandoned or inference.abandoned
 
 
 class Models:

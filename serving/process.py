@@ -131,7 +131,7 @@ def serve(
     server.run(sockets=[listening])
     if server.failures:
         raise server.failures[0]
-    if any(slot.current.abandoned for slot in server.app.state.models):  # Python would wait for the thread for ever
+    if any(slot.abandoned for slot in server.app.state.models):  # Python would wait for the thread for ever
         logger.error("the model does not answer: the server has stopped without it")
         os._exit(1)
     return 0
@@ -144,13 +144,14 @@ def connections_of(settings: Settings) -> Connections:
         most_per_client=settings.max_connections_per_client,
         header_s=settings.header_timeout_s,
         body_s=settings.body_timeout_s,
+        unread=settings.max_unread_bytes,
     )
 
 
 def config_of(settings: Settings, app: FastAPI, peers: Connections) -> uvicorn.Config:
     """How uvicorn serves the app."""
     posts = {} if settings.traces else app.state.posts  # spans are made around the whole application
-    http: Any = functools.partial(Protocol, posts=posts, peers=peers, measures=app.state.measures)
+    http: Any = functools.partial(Protocol, posts=posts, peers=peers, measures=app.state.measures, limits=settings)
     return uvicorn.Config(
         app,
         http=http,

@@ -13,10 +13,15 @@ MOST_DIGITS = 9
 """Of a timeout; a longer number is longer than anybody waits."""
 
 
+MOST_DIGITS_OF_BYTES = 20
+"""Of a length; a longer number is larger than any."""
+
+
 def declared(headers: Mapping[bytes, bytes]) -> int:
     """The bytes that a body has by its header; 0 where it does not say."""
     value = headers.get(b"content-length", b"0")
-    return int(value) if value.isdigit() else 0
+    digits = value.lstrip(b"0")
+    return int(digits[:MOST_DIGITS_OF_BYTES] or b"0") if value.isdigit() else 0
 
 
 def check_headers(headers: Mapping[bytes, bytes], limits: Settings) -> None:

@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     max_connections_per_client: int = Field(0, ge=0, description="connections of one address; 0: all that there may be")
     header_timeout_s: float = Field(10, gt=0, description="seconds in which a request's headers must come")
     body_timeout_s: float = Field(30, gt=0, description="seconds in which a request's body must come")
+    max_headers: int = Field(100, ge=1, description="headers of one request")
+    max_header_bytes: int = Field(32 * 1024, ge=1, description="bytes in one request's address and headers")
+    max_unread_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1,
+        description="bytes of answers that wait to be read; beyond them the largest are given up",
+    )
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1, description="bytes in one request's body")
     api_keys: str = Field("", description="hashed keys of clients (python -m serving.keys), separated by commas")
     api_keys_file: Path | None = Field(None, description="file of hashed keys, one a line, read again at SIGHUP")

@@ -19,6 +19,7 @@ from serving.answers import Answers
 from serving.batching import HOLD_S, Item, weight
 from serving.inference import Inference
 from serving.problems import Refused
+from serving.requests import declared
 from serving.schemas import PredictRequest, PredictResponse
 from tests.conftest import LABELS, TEXTS
 
@@ -549,3 +550,26 @@ def test_what_takes_longer_is_estimated_to(weather: Predictor) -> None:
 def test_a_timeout_may_have_zeros_before_it(client: TestClient) -> None:
     for value in ("0000000000030000", "9" * 40):
         assert client.post("/predict", json={"inputs": "x"}, headers={"X-Request-Timeout-Ms": value}).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "key"), [("/models", "detail"), ("/v2/models/weather", "error")])
+def test_what_nobody_foresaw_is_a_500_that_is_counted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, key: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret text")
+
+    app: Any = client.app
+    before = app.state.measures.requests[500]
+    monkeypatch.setattr("serving.models.Models.__iter__", broken)
+    monkeypatch.setattr("serving.models.Models.find", broken)
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()) == (500, {key: "the server failed at this request: its log says how"})
+    assert app.state.measures.requests[500] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(b"14", 14), (b"0" * 5000 + b"14", 14), (b"9" * 5000, 10**20 - 1), (b"-1", 0), (b"", 0)]
+)
+def test_a_length_of_any_length_is_read(length: bytes, expected: int) -> None:
+    assert declared({b"content-length": length}) == expected

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from nlp_app import Predictor
 from serving.__main__ import main
-from tests.conftest import ROOT, TEXTS, Refused
+from tests.conftest import ROOT, TEXTS, Refused, write_checkpoint
 
 
 @contextmanager
@@ -133,7 +134,9 @@ def test_a_client_that_stalls_does_not_keep_the_server_alive(
             assert process.wait(timeout=60) == 0
 
 
-def test_a_model_that_hangs_does_not_keep_the_server_alive(shared_checkpoint: Path) -> None:
+@contextmanager
+def hanging(checkpoint: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server whose model hangs at the text "hang", where it is to be explained; its address."""
     program = (
         "import threading, serving.__main__ as s; from nlp_app.predictor import Predictor\n"
         "classify = Predictor.classify\n"
@@ -141,21 +144,50 @@ def test_a_model_that_hangs_does_not_keep_the_server_alive(shared_checkpoint: Pa
         "    return threading.Event().wait() if texts == ['hang'] else classify(self, texts, *rest, **more)\n"
         "Predictor.classify = hang; s.main()"
     )
-    arguments = ["--checkpoint", str(shared_checkpoint), "--port", "0", "--request-timeout-s", "0.1"]
+    arguments = ["--checkpoint", str(checkpoint), "--port", "0", "--request-timeout-s", "0.1"]
     with subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        address = re.search(r"http://[\d.:]+", process.stdout.readline())[0]  # type: ignore[index]
-        wait_until_ready(address)
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://[\d.:]+", process.stdout.readline())[0]  # type: ignore[index]
+            wait_until_ready(address)
+            yield process, address
+        finally:
+            process.kill()
+
+
+def ends_without_the_model(process: subprocess.Popen[str]) -> bool:
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode == 1 and "the model does not answer: the server has stopped without it" in errors
+
+
+def test_a_model_that_hangs_does_not_keep_the_server_alive(shared_checkpoint: Path) -> None:
+    with hanging(shared_checkpoint) as (process, address):
         assert call(f"{address}/predict", {"inputs": "hang", "explain": True})[0] == 504
         while call(f"{address}/health/ready")[0] == 200:
             pass
         assert call(f"{address}/health/live")[0] == 200
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "the model does not answer: the server has stopped without it" in errors
+        assert ends_without_the_model(process)
+
+
+def test_a_model_that_has_just_begun_to_hang_does_not_either(shared_checkpoint: Path) -> None:
+    with hanging(shared_checkpoint) as (process, address):
+        assert call(f"{address}/predict", {"inputs": "hang", "explain": True})[0] == 504
+        assert ends_without_the_model(process)
+
+
+def test_nor_does_one_that_was_replaced_meanwhile(checkpoint: Path) -> None:
+    with hanging(checkpoint) as (process, address):
+        assert call(f"{address}/predict", {"inputs": "hang", "explain": True})[0] == 504
+        shutil.rmtree(checkpoint)
+        write_checkpoint(checkpoint, num_filters=8)
+        while call(f"{address}/health/ready")[0] == 200:
+            pass
+        process.send_signal(signal.SIGHUP)
+        wait_until_ready(address)
+        assert ends_without_the_model(process)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.test_serving_batching import Clock, Model, Thread, expected, run, tur
 
 PIPELINE_TURNS = 100
 """In which six requests through the framework are answered one after the other."""
-LIMITS = {"max_body_bytes": 300, "max_inputs": 3}
+LIMITS = {"max_body_bytes": 300, "max_inputs": 3, "max_headers": 5, "max_header_bytes": 400}
 
 
 class Transport(asyncio.Transport):
@@ -38,6 +38,10 @@ class Transport(asyncio.Transport):
         self.written = b""
         self.closed = False
         self.reads = True
+        self.unread = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def write(self, data: Any) -> None:
         assert not self.closed, "nothing is written after the end"
@@ -65,11 +69,12 @@ class Site:
         self.loop = loop
         self.thread = Thread()
         self.model = Model(self.thread)
-        app = create_app(Settings(checkpoint=Path("x"), **LIMITS))  # type: ignore[arg-type]
+        self.settings = Settings(checkpoint=Path("x"), **LIMITS)  # type: ignore[arg-type]
+        app = create_app(self.settings)
         self.inference: Inference = app.state.models.default.current
         self.inference._around = b"[", b"]"
         self.inference._batcher = Batcher(model=self.model, thread=self.thread, bounds=Bounds(waiting=6))
-        self.peers = Connections(most=most, most_per_client=most_per_client, header_s=10, body_s=30)
+        self.peers = Connections(most=most, most_per_client=most_per_client, header_s=10, body_s=30, unread=100)
         self.config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
         self.state = ServerState()
         self.state.default_headers = [(b"x-content-type-options", b"nosniff")]
@@ -79,7 +84,7 @@ class Site:
     def connect(self) -> tuple[Protocol, Transport]:
         protocol = Protocol(
             config=self.config, server_state=self.state, app_state={}, _loop=self.loop, posts=self.posts,
-            peers=self.peers, measures=self.measures,
+            peers=self.peers, measures=self.measures, limits=self.settings,
         )  # fmt: skip
         transport = Transport()
         protocol.connection_made(transport)
@@ -472,5 +477,167 @@ def test_a_client_may_have_so_many_connections() -> None:
         first.connection_lost(None)
         _, fourth = site.connect()
         assert not fourth.closed
+
+    run(main)
+
+
+def statuses(transport: Transport) -> list[int]:
+    return [status for status, _, _ in Reader(transport.written).responses]
+
+
+HEAD = b"GET /health/live HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [HEAD + b"a: b\r\n" * 5 + b"\r\n"],
+        [HEAD + b"a: " + b"b" * 400 + b"\r\n\r\n"],
+        [b"GET /" + b"b" * 400 + b" HTTP/1.1\r\nhost: x\r\n\r\n"],
+        [HEAD + b"a: b", *[b"b" * 100] * 5],
+        [HEAD, *[b"a: b\r\n" * 20] * 9],
+    ],
+)
+def test_a_head_that_is_too_long_ends_its_connection(pieces: list[bytes]) -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        for piece in pieces:
+            protocol.data_received(piece)
+        protocol.data_received(predict("nobody reads this"))
+        await site.finish()
+        assert (statuses(transport), transport.closed) == ([431], True)
+        assert site.measures.requests == {431: 1}
+        assert not site.model.batches
+
+    run(main)
+
+
+def test_a_head_may_be_as_long_as_it_may() -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        protocol.data_received(HEAD + b"a: b\r\n" * 4 + b"\r\n" + HEAD + b"a: " + b"b" * 360 + b"\r\n\r\n")
+        await site.finish()
+        assert (statuses(transport), transport.closed) == ([200, 200], False)
+
+    run(main)
+
+
+@pytest.mark.parametrize("rest", [b"no http at all\r\n\r\n", HEAD + b"a: b\r\n" * 9 + b"\r\n", b"\x00\x01"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_refused_at_once_is_never_taken_for_the_answer_to_what_waits(rest: bytes, count: int) -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        for number in range(count):
+            protocol.data_received(predict(f"{number}".ljust(60)))
+        await turns()
+        protocol.data_received(rest)
+        await site.finish()
+        responses = Reader(transport.written).responses
+        assert [body for _, _, body in responses] == [answer(f"{number}".ljust(60)) for number in range(count)]
+        assert transport.closed
+
+    run(main)
+
+
+def test_after_an_answer_nothing_is_said_of_the_rest_of_its_body() -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        protocol.data_received(b"POST /predict HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+        protocol.data_received(b"190\r\n" + b" " * 400 + b"\r\n")
+        protocol.data_received(b"no chunk at all\r\n")
+        await site.finish()
+        assert (statuses(transport), transport.closed) == ([413], True)
+
+    run(main)
+
+
+@pytest.mark.parametrize("path", ["/predict?a=/predict/stream", "/nowhere?/predict/stream"])
+def test_only_a_stream_may_send_for_ever(path: str) -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        with stalled(site, f"POST {path} HTTP/1.1\r\ncontent-length: 20\r\n\r\n".encode(), b"{") as transport:
+            await turns(PIPELINE_TURNS)
+            site.peers.sweep(30)
+            assert transport.closed
+        with stalled(site, b"POST /predict/stream?a=b HTTP/1.1\r\ncontent-length: 20\r\n\r\n", b"{") as transport:
+            await turns(PIPELINE_TURNS)
+            site.peers.sweep(1e9)
+            assert not transport.closed
+        await turns(PIPELINE_TURNS)
+
+    run(main)
+
+
+def test_a_client_that_reads_nothing_is_cut_off() -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        protocol.data_received(predict("x"))
+        await site.finish()
+        transport.unread = 90
+        protocol.pause_writing()
+        assert not protocol.idle, "or it would make room, and stay"
+        for now, unread in ((1, 90), (29, 90), (30, 80), (59, 80)):
+            transport.unread = unread
+            site.peers.sweep(now)
+            assert not transport.closed, "something was read in the last 30 s"
+        site.peers.sweep(60)
+        assert transport.closed
+
+    run(main)
+
+
+def test_a_client_that_reads_in_time_is_kept() -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        protocol, transport = site.connect()
+        protocol.data_received(predict("x"))
+        await site.finish()
+        for now in range(0, 1000, 20):
+            loop.now = now
+            transport.unread = 90
+            protocol.pause_writing()
+            site.peers.sweep(now)
+            transport.unread = 0
+            protocol.resume_writing()
+        assert not transport.closed
+        assert protocol.idle
+
+    run(main)
+
+
+def test_where_too_much_waits_to_be_read_the_largest_answers_are_given_up() -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        pairs = [site.connect() for _ in range(4)]
+        for (protocol, transport), unread in zip(pairs, (30, 60, 5, 40), strict=True):
+            transport.unread = unread
+            protocol.pause_writing()
+            await turns()
+        assert [transport.closed for _, transport in pairs] == [False, True, False, False]
+        pairs[0][0].resume_writing()
+        pairs[1][1].unread = 0
+        assert len(site.peers.unread) == 2
+
+    run(main)
+
+
+def test_every_request_is_counted() -> None:
+    async def main(loop: Clock) -> None:
+        site = Site(loop)
+        gone, _ = site.connect()
+        gone.data_received(predict("x".ljust(60)) + predict("y"))
+        gone.connection_lost(None)
+        assert site.measures.requests == {499: 2}
+        site.connect()[0].data_received(b"no http at all\r\n\r\n")
+        assert site.measures.requests == {499: 2, 400: 1}
+        slow, _ = site.connect()
+        slow.data_received(b"POST /pre")
+        site.peers.sweep(10)
+        assert site.measures.requests == {499: 2, 400: 1, 408: 1}
 
     run(main)
