@@ -21,6 +21,7 @@ from serving.app import create_app
 from serving.connections import Connections
 from serving.logs import log_config
 from serving.memory import keep_little
+from serving.need import check_memory
 from serving.protocol import Protocol
 from serving.settings import Settings
 from serving.workers import REPORT_S
@@ -112,8 +113,9 @@ def serve(
         announce: called once signals are minded.
 
     Raises:
-        NlpAppError: a checkpoint cannot be loaded.
+        NlpAppError: a checkpoint cannot be loaded, or there is too little memory for it.
     """
+    check_memory(settings)
     keep_little()
     server = Process(settings=settings, admin=admin, reports=reports)
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -21,13 +21,23 @@ from tests.conftest import ROOT, TEXTS, Refused, write_checkpoint
 
 
 @contextmanager
-def server(
-    *arguments: object, log: int | IO[str] = subprocess.PIPE, **environment: str
+def server(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address."""
+    with started(*arguments, environment=environment) as found:
+        yield found
+
+
+@contextmanager
+def started(
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    log: int | IO[str] = subprocess.PIPE,
+    module: str = "serving",
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and its address; log: where its standard error goes, a file if it is long."""
-    program = [sys.executable, "-m", "serving", "--port", "0", "--log-level", "warning", *map(str, arguments)]
+    """The same; log: where its standard error goes, a file if it is long; module: the program."""
+    program = [sys.executable, "-m", module, "--port", "0", "--log-level", "warning", *map(str, arguments)]
     with subprocess.Popen(
-        program, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env={**os.environ, **environment}
+        program, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env={**os.environ, **(environment or {})}
     ) as process:
         try:
             assert process.stdout is not None
@@ -68,7 +78,7 @@ def test_serves_until_it_is_told_to_stop_then_exits_with_0(shared_checkpoint: Pa
 
 def test_the_access_log_has_a_line_a_request_and_no_text(shared_checkpoint: Path, tmp_path: Path) -> None:
     flags = ("--checkpoint", shared_checkpoint, "--access-log", "true", "--log-format", "json")
-    with (tmp_path / "log").open("w") as log, server(*flags, log=log) as (process, address):
+    with (tmp_path / "log").open("w") as log, started(*flags, log=log) as (process, address):
         wait_until_ready(address)
         for path in ("predict", "predict?a=b", "hf/weather", "nothing") * 20:
             call(f"{address}/{path}", {"inputs": "a secret text"})
