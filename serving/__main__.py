@@ -1,37 +1,40 @@
 """`python -m serving --checkpoint DIR`: serve a checkpoint over HTTP until SIGTERM or Ctrl-C, then exit with 0."""
 
+from serving.signals import mind_signals, run_server
+
+if __name__ == "__main__":
+    mind_signals()
+
 import argparse
 import importlib
 import os
 import socket
 import sys
 
-from nlp_app.errors import ConfigError, OutputError, quit_at_once, run_command
-
-if __name__ == "__main__":
-    quit_at_once()
-
 from pydantic import ValidationError
 
-from serving.keys import Keys
+from nlp_app.errors import ConfigError, OutputError
+from serving.keys import admin_keys, client_keys
 from serving.settings import Settings
-from serving.workers import VARIABLE, sockets_of, supervise
+from serving.unknown import warn_of_unknown
+from serving.workers import VARIABLE, read_variable
 
 
 def main() -> int:
     """Serve; gives the exit code."""
-    settings = read_settings(sys.argv[1:])
     if worker := os.environ.pop(VARIABLE, ""):
-        from serving.process import serve
-
-        listening, reports = sockets_of(worker)
-        return serve(settings, listening, admin=None, reports=reports)
-    check_keys(settings)
+        return work(worker)
+    warn_of_unknown(os.environ)
+    settings = read_settings(sys.argv[1:])
+    for keys_of in (client_keys, admin_keys):
+        keys_of(settings)  # says what is wrong with them, before anything is loaded
     if settings.traces:
         importlib.import_module("serving.traces")  # says what is missing, before anything is loaded
     listening = listen(settings.host, settings.port, "")
     admin = None if settings.admin_port is None else listen(settings.admin_host, settings.admin_port, "admin-")
     if settings.workers > 1:
+        from serving.supervisor import supervise
+
         announce(settings, listening)
         return supervise(settings, listening, admin=admin, argv=sys.argv[1:])
     from serving.process import serve  # which imports torch: a supervisor does without
@@ -39,10 +42,13 @@ def main() -> int:
     return serve(settings, listening, admin=admin, announce=announce)
 
 
-def check_keys(settings: Settings) -> None:
-    """Raise a ConfigError where keys are no keys, before anything is loaded."""
-    Keys(entries=settings.api_keys, file=settings.api_keys_file, flag="api-keys")
-    Keys(entries=settings.admin_keys, file=settings.admin_keys_file, flag="admin-keys")
+def work(told: str) -> int:
+    """Serve as one of several; gives the exit code."""
+    listening, reports, checkpoints = read_variable(told)
+    from serving.process import serve
+
+    settings = read_settings(sys.argv[1:]).model_copy(update={"checkpoint": checkpoints})
+    return serve(settings, listening, admin=None, reports=reports)
 
 
 def announce(settings: Settings, listening: socket.socket) -> None:
@@ -94,4 +100,4 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_server(main)

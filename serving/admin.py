@@ -1,8 +1,7 @@
 """The admin port: metrics, the health of all workers, and reloads; it answers nobody unless it is asked to listen."""
 
-import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -16,7 +15,6 @@ from starlette.routing import Route
 from serving.keys import Keys
 from serving.measures import Collector
 from serving.problems import Refused
-from serving.settings import Settings
 
 HEADERS = [("x-content-type-options", "nosniff"), ("cache-control", "no-store")]
 """Of every answer, on this port and the other."""
@@ -32,7 +30,7 @@ class State(NamedTuple):
     live: bool
 
 
-def admin_app(*, state: Callable[[], State], reload: Callable[[], Awaitable[None]], keys: Keys) -> Starlette:
+def admin_app(*, state: Callable[[], State], reload: Callable[[], None], keys: Keys) -> Starlette:
     """GET /metrics, /health/live and /health/ready; POST /reload with an admin key."""
 
     async def metrics(_: Request) -> Response:
@@ -54,7 +52,7 @@ def admin_app(*, state: Callable[[], State], reload: Callable[[], Awaitable[None
             keys.check(dict(request.scope["headers"]))
         except Refused as refused:
             return refused.response()
-        await reload()
+        reload()
         return JSONResponse({"status": "reloading"}, 202)
 
     return Starlette(
@@ -68,21 +66,28 @@ def admin_app(*, state: Callable[[], State], reload: Callable[[], Awaitable[None
 
 
 class Beside(uvicorn.Server):
-    """A second server in one event loop, which leaves the signals to the first."""
+    """A second server in one event loop, which leaves the signals to the first, and the log."""
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """None."""
-        yield
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Until it is cancelled."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets)
+        await self.main_loop()
 
 
 async def serve_admin(
-    settings: Settings, listening: socket.socket, state: Callable[[], State], reload: Callable[[], Awaitable[None]]
+    listening: socket.socket, *, keys: Keys, state: Callable[[], State], reload: Callable[[], None]
 ) -> None:
     """Answer on the admin port until it is cancelled."""
-    keys = Keys(entries=settings.admin_keys, file=settings.admin_keys_file, flag="admin-keys")
     app = admin_app(state=state, reload=reload, keys=keys)
     config = uvicorn.Config(
-        app, lifespan="off", ws="none", log_level="warning", access_log=False, server_header=False, headers=HEADERS
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,  # uvicorn's own would take the place of ours, for the whole process
+        access_log=False,
+        server_header=False,
+        headers=HEADERS,
     )
     await Beside(config).serve(sockets=[listening])

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from nlp_app import __version__
 from nlp_app.errors import NlpAppError
 from serving import hugging_face, open_inference, routes, stream
 from serving.endpoint import Predict
-from serving.keys import Keys
+from serving.keys import Keys, admin_keys, client_keys
 from serving.limits import FastPath
 from serving.measures import Measures
 from serving.models import Models
@@ -24,7 +23,6 @@ from serving.settings import Settings
 
 CLOSED = 499
 """As servers write it down where the client has gone before its answer."""
-logger = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpAppError], None] | None = None) -> FastAPI:
@@ -47,7 +45,8 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     app.state.loads_first = False
     """Whether nothing is accepted before the models are there."""
     app.state.reload_soon = lambda: None  # before the app has started
-    app.state.keys = keys = Keys(entries=settings.api_keys, file=settings.api_keys_file, flag="api-keys")
+    app.state.keys = keys = client_keys(settings)
+    app.state.admin_keys = admin_keys(settings)
     app.state.posts = posts_of(models, settings, keys)
     app.add_middleware(
         FastPath,
@@ -88,10 +87,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     reloading: set[asyncio.Task[list[NlpAppError]]] = set()
 
     def reload() -> None:
-        try:
-            app.state.keys.reload()
-        except NlpAppError as error:
-            logger.error("the API keys stay as they were: %s", error)
+        for keys in (app.state.keys, app.state.admin_keys):
+            keys.reload_or_tell()
         reloading.add(task := loop.create_task(app.state.models.reload()))
         task.add_done_callback(reloading.discard)
 
@@ -101,6 +98,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if app.state.loads_first:
         await loading
     yield
+    app.state.reload_soon = lambda: None
     await loading
     for task in watching:
         task.cancel()

@@ -3,14 +3,14 @@
 NLP_APP_CHECKPOINT or --checkpoint names others.
 """
 
+from serving.signals import mind_signals, run_server
+
+if __name__ == "__main__":
+    mind_signals()
+
 import os
 import sys
 from pathlib import Path
-
-from nlp_app.errors import quit_at_once, run_command
-
-if __name__ == "__main__":
-    quit_at_once()
 
 from serving.__main__ import main
 
@@ -38,4 +38,4 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    run_command(run)
+    run_server(run)

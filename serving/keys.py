@@ -5,6 +5,7 @@ A key has 256 bits of chance in it, so that nobody finds it by trying, and a slo
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,15 +13,17 @@ from pathlib import Path
 
 from nlp_app.errors import ConfigError
 from serving.problems import Refused
+from serving.settings import Settings
 
 ENTRY = re.compile(r"sha256:([0-9a-f]{64})")
 BEARER = b"bearer "
+logger = logging.getLogger(__name__)
 
 
 class Keys:
-    """Those that open a part of the server; without any it is open."""
+    """Those that open a part of the server; where none are given it is open."""
 
-    def __init__(self, *, entries: str, file: Path | None, flag: str) -> None:
+    def __init__(self, *, entries: str | None, file: Path | None, flag: str) -> None:
         self._entries = entries
         self._file = file
         self._flag = flag
@@ -34,14 +37,22 @@ class Keys:
         """Read the file again.
 
         Raises:
-            ConfigError: an entry is none, or a file is given that has none; the keys of before stay.
+            ConfigError: an entry is none, or there is none where some should be; the keys of before stay.
         """
-        digests = _read(self._entries.split(","), f"--{self._flag}")
+        digests: tuple[bytes, ...] = ()
+        if self._entries is not None:
+            variable = f"NLP_APP_{self._flag.upper().replace('-', '_')}"
+            digests += _some(self._entries.split(","), f"--{self._flag} (or {variable})")
         if self._file is not None:
-            digests += _read(_lines(self._file, self._flag), str(self._file))
-            if not digests:
-                raise ConfigError(f"{self._file} has no key, and without one all were let in: add one, or leave it out")
+            digests += _some(_lines(self._file, self._flag), str(self._file))
         self._digests = digests
+
+    def reload_or_tell(self) -> None:
+        """Read the file again; where that fails the log says why."""
+        try:
+            self.reload()
+        except ConfigError as error:
+            logger.error("the keys of --%s stay as they were: %s", self._flag, error)
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Refused with 401 where there are keys and the request has none of them."""
@@ -54,6 +65,16 @@ class Keys:
         for one in self._digests:  # all of them, so that the time says nothing
             found |= hmac.compare_digest(digest, one)
         return found
+
+
+def client_keys(settings: Settings) -> Keys:
+    """Of those who ask; a ConfigError where they are no keys."""
+    return Keys(entries=settings.api_keys, file=settings.api_keys_file, flag="api-keys")
+
+
+def admin_keys(settings: Settings) -> Keys:
+    """Of those who reload; a ConfigError where they are no keys."""
+    return Keys(entries=settings.admin_keys, file=settings.admin_keys_file, flag="admin-keys")
 
 
 def _given(headers: Mapping[bytes, bytes]) -> bytes:
@@ -71,7 +92,7 @@ def _lines(file: Path, flag: str) -> Sequence[str]:
         raise ConfigError(f"--{flag}-file {file} cannot be read ({reason})") from None
 
 
-def _read(entries: Sequence[str], where: str) -> tuple[bytes, ...]:
+def _some(entries: Sequence[str], where: str) -> tuple[bytes, ...]:
     digests = []
     for number, entry in enumerate(entries, start=1):
         if not entry.strip():
@@ -83,6 +104,8 @@ def _read(entries: Sequence[str], where: str) -> tuple[bytes, ...]:
                 "make one with python -m serving.keys"
             )
         digests.append(found[1].encode())
+    if not digests:
+        raise ConfigError(f"{where} has no key, and without one all were let in: add one, or leave it out")
     return tuple(digests)
 
 

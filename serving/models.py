@@ -22,7 +22,7 @@ class Slot:
         self.served = served
         self._settings = settings
         self._measures = measures
-        self.current = self._new()
+        self.current = self._new(served.folder)
         self._seen = b""
         """The manifest of what answers."""
         self._failed: object = None
@@ -38,7 +38,14 @@ class Slot:
         return self.served.version or self.current.version
 
     async def load(self) -> None:
-        """Load it for the first time."""
+        """Load it for the first time: what other processes answer with already, where there is a copy of that."""
+        if self.served.copy is not None:
+            copied = self._new(self.served.copy)
+            await copied.load()
+            if copied.failure is None:
+                self._seen, self.current = _manifest(self.served.copy), copied
+                return
+            await copied.close()
         self._seen = _manifest(self.served.folder)
         await self.current.load()
 
@@ -55,7 +62,7 @@ class Slot:
             seen, files = _manifest(self.served.folder), _files(self.served.folder)
             if (seen and seen == self._seen) or (files == self._failed and not again):
                 return None
-            new = self._new()
+            new = self._new(self.served.folder)
             await new.load()
             if new.failure is not None:
                 self._failed = files
@@ -72,8 +79,8 @@ class Slot:
             draining.add_done_callback(self._draining.discard)
             return None
 
-    def _new(self) -> Inference:
-        return Inference(served=self.served, settings=self._settings, measures=self._measures)
+    def _new(self, folder: Path) -> Inference:
+        return Inference(served=self.served._replace(folder=folder), settings=self._settings, measures=self._measures)
 
     async def close(self) -> None:
         """Finish what was accepted."""

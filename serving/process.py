@@ -41,7 +41,6 @@ class Process(uvicorn.Server):
         self.peers = connections_of(settings)
         self._admin = admin
         self._reports = reports
-        self._settings = settings
         self._beside: list[asyncio.Task[None]] = []
         super().__init__(config_of(settings, self.app, self.peers))
 
@@ -49,7 +48,9 @@ class Process(uvicorn.Server):
         """Begin to listen, on the admin port too, and to report."""
         self._beside.append(asyncio.create_task(self._sweep()))
         if self._admin is not None:
-            self._beside.append(asyncio.create_task(serve_admin(self._settings, self._admin, self.state, self._reload)))
+            keys = self.app.state.admin_keys
+            serving = serve_admin(self._admin, keys=keys, state=self.state, reload=self._reload)
+            self._beside.append(asyncio.create_task(serving))
         if self._reports is not None:
             self._beside.append(asyncio.create_task(self._report(self._reports)))
         await super().startup(sockets)
@@ -80,7 +81,7 @@ class Process(uvicorn.Server):
             await asyncio.sleep(1)
             self.peers.sweep(asyncio.get_running_loop().time())
 
-    async def _reload(self) -> None:
+    def _reload(self) -> None:
         self.app.state.reload_soon()
 
     async def _report(self, reports: socket.socket) -> None:
@@ -89,8 +90,9 @@ class Process(uvicorn.Server):
         with contextlib.suppress(OSError):
             while True:
                 values, gauges, ready, live = self.state()
-                report = {"ready": ready and self.started, "lost": not live, "measures": values, **gauges}
-                await loop.sock_sendall(reports, json.dumps(report).encode() + b"\n")
+                versions = [slot.current.version for slot in self.app.state.models]
+                report = {"ready": ready and self.started, "lost": not live, "measures": values, "versions": versions}
+                await loop.sock_sendall(reports, json.dumps({**report, **gauges}).encode() + b"\n")
                 await asyncio.sleep(REPORT_S)
         self.should_exit = True
 

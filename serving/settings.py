@@ -24,6 +24,8 @@ class Served(NamedTuple):
     version: str
     """As the flag says; empty: it says none."""
     folder: Path
+    copy: Path | None = None
+    """Of what is served already: a worker that is started again loads it first."""
 
 
 def read_served(value: object, info: ValidationInfo) -> object:
@@ -42,6 +44,8 @@ def read_served(value: object, info: ValidationInfo) -> object:
 
 
 def _read_one(text: str, name: str) -> Served:
+    if not text.strip():
+        raise ValueError("a checkpoint is blank: write DIR, NAME=DIR or NAME@VERSION=DIR")
     if found := NAMED.fullmatch(text):
         return Served(found[1], found[2] or "", Path(found[3]))
     return Served(name or Path(text).resolve().name, "", Path(text))
@@ -92,9 +96,11 @@ class Settings(BaseSettings):
         description="bytes of answers that wait to be read; beyond them the largest are given up",
     )
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1, description="bytes in one request's body")
-    api_keys: str = Field("", description="hashed keys of clients (python -m serving.keys), separated by commas")
+    api_keys: str | None = Field(
+        None, description="hashed keys of clients (python -m serving.keys), separated by commas"
+    )
     api_keys_file: Path | None = Field(None, description="file of hashed keys, one a line, read again at SIGHUP")
-    admin_keys: str = Field("", description="hashed keys of those who may reload through the admin port")
+    admin_keys: str | None = Field(None, description="hashed keys of those who may reload through the admin port")
     admin_keys_file: Path | None = Field(None, description="file of them, one a line, read again at SIGHUP")
     access_log: bool = Field(False, description="whether each request has a line in the log")
     log_format: Literal["text", "json"] = Field("text", description="lines of the log: text, or a JSON object each")

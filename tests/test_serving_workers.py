@@ -256,7 +256,7 @@ def test_a_key_opens_all_but_health(shared_checkpoint: Path, key: str, headers: 
 def test_keys_are_read_again_and_those_that_are_none_change_nothing(tmp_path: Path, key: str) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# of the team\n{entry(key)}\n\n")
-    found = Keys(entries="", file=file, flag="api-keys")
+    found = Keys(entries=None, file=file, flag="api-keys")
     found.check({b"x-api-key": key.encode()})
     for broken, message in (
         ("plain-key", "entry 1 is no hashed key: each is sha256: and 64 hex digits"),
@@ -272,7 +272,7 @@ def test_keys_are_read_again_and_those_that_are_none_change_nothing(tmp_path: Pa
     with pytest.raises(Refused, match="has no valid API key"):
         found.check({b"x-api-key": key.encode()})
     with pytest.raises(ConfigError, match=r"--api-keys-file .*gone cannot be read"):
-        Keys(entries="", file=tmp_path / "gone", flag="api-keys")
+        Keys(entries=None, file=tmp_path / "gone", flag="api-keys")
 
 
 def test_a_key_that_is_made_opens(capsys: pytest.CaptureFixture[str]) -> None:
