@@ -18,11 +18,15 @@ logger = logging.getLogger("serving.access")
 
 
 class Lines(logging.Formatter):
-    """Text: a record's own line ends are escaped, but those of a traceback."""
+    """Text: line ends of a record are escaped; a traceback is indented, so that no line of it looks like a record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """One line."""
         return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Indented; an exception's message may hold what a client sent."""
+        return "\n".join(f"    {line}" for line in super().formatException(ei).splitlines())
 
 
 class Json(logging.Formatter):

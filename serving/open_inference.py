@@ -6,6 +6,7 @@ it, 4 bytes, the lowest first (github.com/triton-inference-server/server, docs/p
 """
 
 import math
+import re
 import struct
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -174,13 +175,18 @@ async def _infer(request: Request, slot: Slot, limits: Settings) -> Response:
     return _response(answer, names, found, shape)
 
 
+LENGTH = re.compile(r"0{0,9}[0-9]{1,9}")
+"""A longer number is more bytes than a body has, and may take for ever to read."""
+MOST_DIMENSIONS = 8
+
+
 def _split(body: bytes, length: str | None) -> tuple[Inquiry, memoryview]:
     """The JSON of a body and the bytes behind it.
 
     Raises:
         Refused: 400, one of them is not there.
     """
-    if length is not None and not (length.isascii() and length.isdigit() and int(length) <= len(body)):
+    if length is not None and not (LENGTH.fullmatch(length) and int(length) <= len(body)):
         raise Refused(400, f"the header {HEADER} must be the number of bytes of the JSON, at most those of the body")
     end = len(body) if length is None else int(length)
     try:
@@ -189,6 +195,12 @@ def _split(body: bytes, length: str | None) -> tuple[Inquiry, memoryview]:
         raise Refused(400, f"the request is no inference request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"the request is not JSON: {error}") from None
+
+
+def _says(shape: Sequence[int], count: int) -> bool:
+    """Whether a shape is one of so many elements; bounded first, since a product without bounds takes for ever."""
+    bounded = 1 <= len(shape) <= MOST_DIMENSIONS and all(0 <= one <= max(count, 1) for one in shape)
+    return bounded and math.prod(shape) == count
 
 
 def read_texts(inquiry: Inquiry, tensors: memoryview) -> list[str]:
@@ -206,7 +218,7 @@ def read_texts(inquiry: Inquiry, tensors: memoryview) -> list[str]:
     if size is None and len(tensors):
         raise Refused(400, "inputs[0].parameters.binary_data_size: is missing, but bytes follow the JSON")
     elements = _flat(text.data) if size is None else _elements(tensors, size)
-    if any(one < 0 for one in text.shape) or math.prod(text.shape) != len(elements):
+    if not _says(text.shape, len(elements)):
         raise Refused(400, f"inputs[0].shape: does not say {len(elements)} elements, which are there")
     return elements
 

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.batching import Item
 from serving.models import Models, Slot
-from serving.problems import Refused, too_large
+from serving.problems import Refused, failed, too_large
 from serving.requests import check_encoding, read_items
 from serving.routes import REFUSALS, REFUSALS_BY_NAME, models, named, settings, whole_path
 from serving.settings import Settings
@@ -100,8 +100,10 @@ async def _read_all(request: Request, slot: Slot, limits: Settings, asked: "asyn
         pass
     except TimeoutError:
         await asked.put(([to_json({"detail": "the rest of the body was not sent in time"})], None))
-    finally:
+    except Exception:
         await asked.put(None)
+        raise
+    await asked.put(None)  # not where it was cancelled: then nobody takes it
 
 
 async def _submit(slot: Slot, lines: Sequence[Line], limits: Settings) -> Group:
@@ -123,7 +125,8 @@ async def _joined(group: Group) -> bytes:
     lines, answers = group
     try:
         found = [] if answers is None else await answers
-    except Refused as refused:
+    except Exception as error:  # of these texts; the others are answered
+        refused = error if isinstance(error, Refused) else failed(error)
         found = [to_json({"detail": refused.detail})] * len(lines)
     rest = iter(found)
     return b"".join((line if isinstance(line, bytes) else next(rest)) + b"\n" for line in lines)

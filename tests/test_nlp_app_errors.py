@@ -36,14 +36,15 @@ def test_ctrl_c_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(name: str, tmp_path: Path) -> None:
-    slow = "pydantic" if name == "serving" else "torch"  # the server imports torch once it knows what it is told to do
+    slow = {"serving": "pydantic", "nlp_app.predict": "numpy"}.get(name, "torch")  # some import torch when they must
     (tmp_path / f"{slow}.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # of a test run in the background it is ignored
     try:
         ended = command(name, PYTHONPATH=str(tmp_path))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED_CODE, "", "interrupted\n")
+    expected = (0, "", "") if name == "serving" else (INTERRUPTED_CODE, "", "interrupted\n")  # as of any stop of it
+    assert (ended.returncode, ended.stdout, ended.stderr) == expected
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])

@@ -481,6 +481,17 @@ def test_a_client_may_have_so_many_connections() -> None:
     run(main)
 
 
+def test_no_line_of_a_traceback_looks_like_a_line_of_the_log() -> None:
+    try:
+        raise ValueError("of a client\nINFO: forged\rINFO: too")
+    except ValueError as error:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "a request failed", (), (type(error), error, None))
+    first, *rest = Lines("%(levelname)s: %(message)s").format(record).splitlines()
+    assert first == "ERROR: a request failed"
+    assert len(rest) >= 3
+    assert all(line.startswith("    ") for line in rest)
+
+
 def statuses(transport: Transport) -> list[int]:
     return [status for status, _, _ in Reader(transport.written).responses]
 

@@ -147,6 +147,9 @@ def test_hugging_face_s_lists_and_faults(client: TestClient) -> None:
         ({"datatype": "INT32"}, "inputs[0].datatype: must be BYTES"),
         ({"shape": [3]}, "inputs[0].shape: does not say 2 elements, which are there"),
         ({"shape": [-2]}, "inputs[0].shape: does not say"),
+        ({"shape": [2] + [1] * 8}, "inputs[0].shape: does not say"),
+        ({"shape": []}, "inputs[0].shape: does not say"),
+        ({"shape": [2**63 - 1] * 100}, "inputs[0].shape: does not say"),
         ({"shape": [-1, -2]}, "inputs[0].shape: does not say"),
         ({"data": ["a", 2]}, "inputs[0].data: must be a list of strings"),
         ({"data": None}, "inputs[0].data: must be a list of strings"),
@@ -164,7 +167,7 @@ def test_an_inference_request_that_is_wrong_is_told_so(
     assert message in refused.json()["error"]
 
 
-@pytest.mark.parametrize("length", ["x", "-1", "99999", "1.5"])
+@pytest.mark.parametrize("length", ["x", "-1", "99999", "1.5", "9" * 5000])
 def test_the_length_of_the_json_is_a_number_of_bytes_of_the_body(client: TestClient, length: str) -> None:
     headers = {"Inference-Header-Content-Length": length}
     refused = client.post("/v2/models/weather/infer", content=b"{}", headers=headers)
@@ -223,6 +226,26 @@ def test_a_line_that_is_wrong_is_answered_in_its_place(client: TestClient) -> No
         "line 3: the body is no", "line 4: inputs: must b", "line 5: the body is la"
     ]  # fmt: skip
     assert stream(client) == []
+
+
+def test_texts_at_which_the_model_fails_are_answered_in_their_place(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classify = Predictor.classify
+
+    def broken(self: Predictor, texts: Any, *rest: Any, **more: Any) -> Any:
+        if "poison" in texts:
+            raise RuntimeError("a secret text")
+        return classify(self, texts, *rest, **more)
+
+    monkeypatch.setattr(Predictor, "classify", broken)
+    lines = [{"inputs": "poison" if number == 300 else "snow"} for number in range(600)]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    headers = {"Content-Type": "application/x-ndjson"}
+    answers = client.post("/predict/stream", content=body, headers=headers).text.splitlines()
+    assert len(answers) == len(lines)
+    assert "the server failed at this request" in answers[300]
+    assert all('"label"' in one for one in (answers[0], answers[-1]))
 
 
 def test_a_line_that_comes_alone_is_answered_at_once(address: str) -> None:
