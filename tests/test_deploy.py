@@ -33,7 +33,7 @@ EXAMPLES = BASE / "examples"
 VERSIONS = ("1.33", "1.37")
 """Of Kubernetes, the oldest and the newest that the manifests are checked against."""
 KILLED_AFTER_S = 5
-"""A worker that has not ended when the server's time is over is killed so much later (serving/workers.py)."""
+"""A worker that has not ended when the server's time is over is killed so much later (serving/supervisor.py)."""
 KEEP_ALIVE_S = 5
 """Seconds after which uvicorn closes a connection that is idle."""
 KINDS = {".yaml", ".yml", ".json", ".conf"}
