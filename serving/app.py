@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from nlp_app import __version__
 from nlp_app.errors import NlpAppError
@@ -34,7 +35,11 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
     """
     settings = settings or Settings()
     app: FastAPI = FastAPIOffline(
-        title="nlp_app", version=__version__, summary="Text classification", lifespan=_lifespan
+        title="nlp_app",
+        version=__version__,
+        summary="Text classification",
+        lifespan=_lifespan,
+        redirect_slashes=False,  # to where the client's own Host says
     )
     app.state.settings = settings
     app.state.on_failure = on_failure
@@ -64,6 +69,7 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
         app.add_middleware(Traced, traces=app.state.traces)
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(ClientDisconnect, _leave)
+    app.add_exception_handler(HTTPException, _miss)
     return app
 
 
@@ -121,3 +127,9 @@ async def _leave(request: Request, gone: Exception) -> Response:  # noqa: ARG001
 async def _refuse(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, Refused)
     return refused.response(key_of(request.url.path))
+
+
+async def _miss(request: Request, missed: Exception) -> Response:
+    """There is no such path, or not for this method."""
+    assert isinstance(missed, HTTPException)
+    return JSONResponse({key_of(request.url.path): missed.detail}, missed.status_code, headers=missed.headers)

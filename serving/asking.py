@@ -10,10 +10,11 @@ from starlette.requests import Request
 
 from serving.batching import Item
 from serving.endpoint import read_body
+from serving.kinds import check_kind
 from serving.models import Slot
 from serving.problems import too_large
 from serving.requests import check_count, check_encoding, check_length, declared, timeout_s
-from serving.routes import REFUSALS_BY_NAME
+from serving.routes import REFUSALS_BY_NAME, check_version
 from serving.settings import Settings
 
 
@@ -23,17 +24,13 @@ class Fault(BaseModel):
     error: str
 
 
-class Scored(msgspec.Struct):
-    """A label and its probability."""
+class Found(msgspec.Struct):
+    """What is read of a prediction."""
 
     label: str
     score: float
-
-
-class Found(Scored):
-    """What is read of a prediction."""
-
-    scores: list[Scored]
+    scores: msgspec.Raw
+    """As they are: to read every label of many texts would hold the event loop for long."""
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -48,13 +45,14 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 DECODER = msgspec.json.Decoder(Found)
 
 
-async def body_of(request: Request, limits: Settings) -> bytes:
-    """The body of a request.
+async def body_of(request: Request, limits: Settings, *kinds: str) -> bytes:
+    """The body of a request, of one of these content types.
 
     Raises:
-        Refused: 413, it is too large; 415, it is compressed.
+        Refused: 413, it is too large; 415, it is of another type, or compressed.
     """
     headers = dict(request.scope["headers"])
+    check_kind(headers, *kinds)
     check_encoding(headers)
     if declared(headers) > limits.max_body_bytes:
         raise too_large(limits.max_body_bytes)
@@ -65,8 +63,10 @@ async def ask(request: Request, slot: Slot, texts: Sequence[str], limits: Settin
     """The predictions for texts.
 
     Raises:
-        Refused: 422, they are too many or too long; 429, 503 or 504, they are not answered.
+        Refused: 404, the version that the path names was replaced meanwhile; 422, they are too many or too long; 429,
+            503 or 504, they are not answered.
     """
+    check_version(slot, request.path_params.get("version"))
     deadline = asyncio.get_running_loop().time() + timeout_s(dict(request.scope["headers"]), limits)
     check_count(len(texts), explain=False, limits=limits)
     for place, text in enumerate(texts):

@@ -1,6 +1,6 @@
 """The shape of Hugging Face's text classification: what huggingface_hub.InferenceClient speaks."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serving.asking import ask, body_of, refusals
+from serving.kinds import JSON
 from serving.models import Slot
 from serving.problems import Refused
 from serving.requests import whole
@@ -31,7 +32,8 @@ class Inquiry(msgspec.Struct):
 
     inputs: str | list[str]
     parameters: Parameters | None = None
-    options: Any = None
+    options: msgspec.Raw = msgspec.Raw(b"{}")
+    """Taken, and not read."""
 
 
 TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
@@ -54,7 +56,7 @@ async def classify(
 ) -> Response:
     """Every label, or the top_k best, with its probability: a list of them for each text."""
     try:
-        inquiry = DECODER.decode(await body_of(request, limits))
+        inquiry = DECODER.decode(await body_of(request, limits, JSON))
     except msgspec.ValidationError as error:
         raise Refused(422, f"the body is no text classification request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -63,4 +65,4 @@ async def classify(
     asked = inquiry.parameters.top_k if inquiry.parameters else None
     top_k = EVERY if asked is None else whole(asked)
     found = await ask(request, slot, texts, limits, top_k=top_k)
-    return Response(msgspec.json.encode([one.scores for one in found]), media_type="application/json")
+    return Response(b"[" + b",".join(bytes(one.scores) for one in found) + b"]", media_type=JSON)

@@ -26,7 +26,16 @@ class Lines(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Indented; an exception's message may hold what a client sent."""
-        return "\n".join(f"    {line}" for line in super().formatException(ei).splitlines())
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        """The same of where a record was made."""
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(text: str) -> str:
+    """However its lines end: to some readers a form feed or U+2028 ends one too."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 class Json(logging.Formatter):

@@ -28,7 +28,7 @@ class Refused(Exception):
 
 def key_of(path: str) -> str:
     """What a refusal is called in the JSON of the systems that a path belongs to."""
-    return "error" if path.startswith(("/v2/", "/hf/")) else "detail"
+    return "error" if f"{path}/".startswith(("/v2/", "/hf/")) else "detail"
 
 
 def too_large(max_bytes: int) -> Refused:

@@ -1,13 +1,15 @@
 """The endpoints (docs/http-api.md)."""
 
 import platform
-from importlib.metadata import version
+from importlib import metadata
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 from nlp_app import __version__
 from serving.endpoint import Answer, Predict
+from serving.inference import Inference
+from serving.keys import Keys
 from serving.models import Models, Slot
 from serving.problems import Refused
 from serving.schemas import Info, Limits, Model, PredictRequest, PredictResponse, Problem, Served, Status
@@ -44,6 +46,25 @@ def _found(slot: Slot | None) -> Slot:
     if slot is None:
         raise Refused(404, "there is no model of that name and version: GET /models lists what there is")
     return slot
+
+
+def check_version(slot: Slot, version: str | None) -> None:
+    """Once the body is there: 404 where another version has taken the place of the one that the path names, if any."""
+    _found(slot if version in (None, slot.version) else None)
+
+
+class PredictVersion(Predict):
+    """Answers the requests that name a version of a model."""
+
+    def __init__(self, *, version: str, slot: Slot, settings: Settings, keys: Keys) -> None:
+        super().__init__(slot=slot, settings=settings, keys=keys)
+        self._version = version
+
+    @property
+    def inference(self) -> Inference:
+        """What answers now, which must still be of that version."""
+        check_version(self._slot, self._version)
+        return super().inference
 
 
 async def settings(request: Request) -> Settings:
@@ -91,9 +112,10 @@ async def predict_by_name(request: Request, slot: Annotated[Slot, Depends(named)
     "/models/{name}/versions/{version}/predict",
     response_model=PredictResponse, responses=REFUSALS_BY_NAME, openapi_extra=BODY,
 )  # fmt: skip
-async def predict_by_version(request: Request, slot: Annotated[Slot, Depends(versioned)]) -> Response:
+async def predict_by_version(request: Request, version: str, slot: Annotated[Slot, Depends(versioned)]) -> Response:
     """Classify texts by a version of a model."""
-    return _answer(request, slot)
+    state = request.app.state
+    return Answer(PredictVersion(version=version, slot=slot, settings=state.settings, keys=state.keys))
 
 
 def _answer(request: Request, slot: Slot) -> Response:
@@ -101,6 +123,7 @@ def _answer(request: Request, slot: Slot) -> Response:
     return Answer(Predict(slot=slot, settings=request.app.state.settings, keys=request.app.state.keys))
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", responses={503: REFUSALS[503]})
 async def live(models: Annotated[Models, Depends(models)]) -> Status:
     """Whether the process can go on: not, where a model has hung for ten seconds."""
@@ -109,6 +132,7 @@ async def live(models: Annotated[Models, Depends(models)]) -> Status:
     return Status(status="live")
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", responses={503: REFUSALS[503]})
 async def ready(models: Annotated[Models, Depends(models)]) -> Status:
     """Whether each model is loaded, has answered its golden inputs, and has answered lately."""
@@ -117,6 +141,7 @@ async def ready(models: Annotated[Models, Depends(models)]) -> Status:
     return Status(status="ready")
 
 
+@router.head("/health/startup", include_in_schema=False)
 @router.get("/health/startup", responses={503: REFUSALS[503]})
 async def startup(models: Annotated[Models, Depends(models)]) -> Status:
     """Whether every model was loaded."""
@@ -161,5 +186,5 @@ def _info(slot: Slot, limits: Settings) -> Info:
 
 
 def _versions(runtime: str) -> dict[str, str]:
-    packages = {name: version(name) for name in (PACKAGES[runtime], "fastapi", "tokenizers")}
+    packages = {name: metadata.version(name) for name in (PACKAGES[runtime], "fastapi", "tokenizers")}
     return {"nlp_app": __version__, "python": platform.python_version(), **packages}

@@ -5,7 +5,7 @@ A line is what /predict takes, with one text. One that breaks a rule is answered
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -14,28 +14,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.batching import Item
+from serving.groups import Asking, Group
+from serving.kinds import JSON, check_kind
+from serving.lines import groups
 from serving.models import Models, Slot
-from serving.problems import Refused, failed, too_large
-from serving.requests import check_encoding, read_items
+from serving.problems import Refused
+from serving.requests import check_encoding, timeout_s
 from serving.routes import REFUSALS, REFUSALS_BY_NAME, models, named, settings, whole_path
+from serving.schemas import Problem
 from serving.settings import Settings
 
-LINES = 256
-"""Answered together."""
-PAUSE_S = 0.02
-"""Before a full queue is asked again."""
-BYTES_PER_S = 1024
-"""A client that sends as many is not too slow."""
 router = APIRouter(dependencies=[Depends(whole_path)])
 
 KINDS = ("application/x-ndjson", "text/plain")
 BODY = {"requestBody": {"content": {kind: {"schema": {"type": "string"}} for kind in KINDS}}}
-ANSWER: dict[int | str, dict[str, Any]] = {200: {"content": {KINDS[0]: {}}}}
-Line = Item | bytes
-"""A text, or what is answered in its place."""
-Group = tuple[Sequence[Line], "asyncio.Future[list[bytes]] | None"]
-"""Lines, and the answers to their texts."""
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"content": {KINDS[0]: {}}},
+    505: {"model": Problem, "description": "The request is in HTTP/1.0"},
+}
 
 
 class Streamed(Response):
@@ -52,8 +48,9 @@ class Streamed(Response):
         """Send what is answered as it comes."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with contextlib.aclosing(self._answers) as answers:
-            async for part in answers:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+            with contextlib.suppress(ClientDisconnect):  # nobody is there to be told
+                async for part in answers:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -74,108 +71,42 @@ async def stream_of(
 
 
 def _stream(request: Request, slot: Slot, limits: Settings) -> Response:
-    check_encoding(dict(request.scope["headers"]))
+    headers = dict(request.scope["headers"])
+    if request.scope["http_version"] == "1.0":
+        raise Refused(505, "a stream is answered in chunks, which HTTP/1.0 has not: ask in HTTP/1.1")
+    check_kind(headers, *KINDS, JSON)  # of which a line is one
+    check_encoding(headers)
+    asking = Asking(slot=slot, timeout_s=timeout_s(headers, limits))
     slot.current.check_ready()
-    return Streamed(_answers(request, slot, limits))
+    return Streamed(_answers(request, asking, limits))
 
 
-async def _answers(request: Request, slot: Slot, limits: Settings) -> AsyncGenerator[bytes, None]:
-    """Of one group of lines after the other, while the next ones are read: three are held at most."""
-    asked: asyncio.Queue[Group | None] = asyncio.Queue(maxsize=1)
-    reading = asyncio.create_task(_read_all(request, slot, limits, asked))
+async def _answers(request: Request, asking: Asking, limits: Settings) -> AsyncGenerator[bytes, None]:
+    """Of one group of lines after the other, while the next ones are read."""
+    asked: asyncio.Queue[Group | None] = asyncio.Queue()
+    reading = asyncio.create_task(_read_all(request, asking, limits, asked))
     try:
         while (group := await asked.get()) is not None:
-            yield await _joined(group)
-        await reading
+            yield b"".join(line + b"\n" for line in await asking.answers(group))
+        if reading.done():
+            reading.result()
     finally:
         reading.cancel()
+        asking.leave()
 
 
-async def _read_all(request: Request, slot: Slot, limits: Settings, asked: "asyncio.Queue[Group | None]") -> None:
-    """Submit what comes, group by group, until the body ends or its client is gone."""
+async def _read_all(request: Request, asking: Asking, limits: Settings, asked: "asyncio.Queue[Group | None]") -> None:
+    """Ask for what comes, group by group, until the body ends; of a client that has gone, for nothing more."""
     try:
-        async for lines in _groups(request, limits):
-            await asked.put(await _submit(slot, lines, limits))
+        async for lines in groups(request, limits):
+            asked.put_nowait(await asking.submit(lines))
+        asked.put_nowait(None)
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        asking.leave()
     except ClientDisconnect:
-        pass
+        asking.leave()
     except TimeoutError:
-        await asked.put(([to_json({"detail": "the rest of the body was not sent in time"})], None))
-    except Exception:
-        await asked.put(None)
-        raise
-    await asked.put(None)  # not where it was cancelled: then nobody takes it
-
-
-async def _submit(slot: Slot, lines: Sequence[Line], limits: Settings) -> Group:
-    """To the model, as soon as the queue has room."""
-    items = [line for line in lines if isinstance(line, Item)]
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + limits.request_timeout_s
-    while items:
-        try:
-            return lines, slot.current.submit(items, deadline).answers
-        except Refused as refused:
-            if refused.status != 429 or loop.time() >= deadline:
-                return [to_json({"detail": refused.detail}) if isinstance(line, Item) else line for line in lines], None
-        await asyncio.sleep(PAUSE_S)
-    return lines, None
-
-
-async def _joined(group: Group) -> bytes:
-    lines, answers = group
-    try:
-        found = [] if answers is None else await answers
-    except Exception as error:  # of these texts; the others are answered
-        refused = error if isinstance(error, Refused) else failed(error)
-        found = [to_json({"detail": refused.detail})] * len(lines)
-    rest = iter(found)
-    return b"".join((line if isinstance(line, bytes) else next(rest)) + b"\n" for line in lines)
-
-
-async def _groups(request: Request, limits: Settings) -> AsyncIterator[list[Line]]:
-    """Lines that came together, as many as are answered together: one that comes alone is answered at once."""
-    rest = bytearray()
-    number = 0
-    async for chunk in _chunks(request, limits):
-        rest += chunk
-        if len(rest) > limits.max_body_bytes and b"\n" not in chunk:
-            del rest[limits.max_body_bytes + 1 :]  # of what is refused nothing more is kept
-        *whole, rest = rest.split(b"\n") if b"\n" in chunk else [rest]
-        for start in range(0, len(whole), LINES):
-            lines = whole[start : start + LINES]
-            yield _read_lines(lines, number, limits)
-            number += len(lines)
-    yield _read_lines([rest], number, limits)
-
-
-def _read_lines(lines: Sequence[bytes | bytearray], number: int, limits: Settings) -> list[Line]:
-    return [_read(bytes(line), number + place + 1, limits) for place, line in enumerate(lines) if line.strip()]
-
-
-def _read(line: bytes, number: int, limits: Settings) -> Line:
-    try:
-        if len(line) > limits.max_body_bytes:
-            raise too_large(limits.max_body_bytes)
-        items = read_items(line, limits)
-        if len(items) != 1:
-            raise Refused(422, "inputs: must be one text")
-        return items[0]
-    except Refused as refused:
-        return to_json({"detail": f"line {number}: {refused.detail}"})
-
-
-async def _chunks(request: Request, limits: Settings) -> AsyncIterator[bytes]:
-    """Of the body; a client that sends nearly nothing is waited for as long as for a body."""
-    loop = asyncio.get_running_loop()
-    waited = received = 0.0
-    while True:
-        started = loop.time()
-        async with asyncio.timeout(max(0.0, limits.body_timeout_s + received / BYTES_PER_S - waited)):
-            message = await request.receive()
-        waited += loop.time() - started
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        received += len(message.get("body", b""))
-        yield message.get("body", b"")
-        if not message.get("more_body", False):
-            return
+        asked.put_nowait(Group([to_json({"detail": "the rest of the body was not sent in time"})]))
+    finally:
+        asked.put_nowait(None)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -622,6 +622,51 @@ def test_connections_that_break_are_made_anew(how: str) -> None:
             found = asyncio.run(ask())
     assert [one.label for one in found] == ["real", "real"]
     assert 3 <= len(clock.waits) <= 4
+
+
+@both
+@pytest.mark.parametrize("drop", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X-Drop: 1\r\n"])
+def test_a_head_that_drips_ends_with_the_time(how: str, drop: bytes) -> None:
+    """Each drop comes in time, and the head never."""
+    stopped = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"" if b"100" in drop else b"HTTP/1.1 200 OK\r\n")
+            for _ in range(200):
+                connection.sendall(drop)
+                if stopped.wait(0.05):
+                    break
+
+    async def ask_async() -> None:
+        async with AsyncClient(address, timeout_s=0.3) as client:
+            await client.predict(["a"])
+
+    def ask() -> None:
+        with Client(address, timeout_s=0.3) as client:
+            client.predict(["a"])
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with pytest.raises(ServerUnreachable, match="it did not answer in time"):
+            ask() if how == "sync" else asyncio.run(ask_async())
+        assert serving.is_alive()  # the head drips on
+        stopped.set()
+        serving.join()
+
+
+def test_what_a_transport_raises_is_raised() -> None:
+    """Though it is another thread that asks."""
+
+    def fails(_: Request) -> Response:
+        raise RecursionError("of a transport")
+
+    with Client(URL, transport=MockTransport(fails)) as client, pytest.raises(RecursionError, match="of a transport"):
+        client.predict(["a"])
 
 
 @both

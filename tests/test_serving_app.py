@@ -287,6 +287,27 @@ def test_refuses_a_body_of_10_mb_however_it_is_sent(client: TestClient) -> None:
 def test_an_unknown_path_or_method_is_a_404_or_405(client: TestClient) -> None:
     assert detail(client.get("/nothing"), 404) == "Not Found"
     assert detail(client.get("/predict"), 405) == "Method Not Allowed"
+    assert client.get("/predict").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/nothing", 404), ("POST", "/v2", 405), ("GET", "/v2/models/weather/infer", 405),
+        ("GET", "/hf", 404), ("GET", "/hf/weather", 405), ("GET", "/hf/a/b", 404),
+    ],
+)  # fmt: skip
+def test_other_systems_are_told_in_their_words(client: TestClient, method: str, path: str, status: int) -> None:
+    refused = client.request(method, path)
+    assert (refused.status_code, list(refused.json())) == (status, ["error"])
+
+
+@pytest.mark.parametrize("path", ["/predict/", "/v2/", "/models/weather/predict/", "/hf/weather/"])
+def test_nobody_is_sent_elsewhere(client: TestClient, path: str) -> None:
+    """The address would be of the Host that the client says."""
+    refused = client.post(path, json={"inputs": "x"}, headers={"Host": "elsewhere"}, follow_redirects=False)
+    assert refused.status_code == 404
+    assert "location" not in refused.headers
 
 
 def test_openapi_tells_the_request_the_answers_and_examples(client: TestClient) -> None:

@@ -482,10 +482,12 @@ def test_a_client_may_have_so_many_connections() -> None:
 
 
 def test_no_line_of_a_traceback_looks_like_a_line_of_the_log() -> None:
+    forged = "of a client\nINFO: forged\rINFO: too\x0cINFO: and\u2028INFO: this"
     try:
-        raise ValueError("of a client\nINFO: forged\rINFO: too")
+        raise ValueError(forged)
     except ValueError as error:
         record = logging.LogRecord("x", logging.ERROR, "", 0, "a request failed", (), (type(error), error, None))
+    record.stack_info = forged
     first, *rest = Lines("%(levelname)s: %(message)s").format(record).splitlines()
     assert first == "ERROR: a request failed"
     assert len(rest) >= 3
