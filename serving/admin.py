@@ -1,7 +1,7 @@
 """The admin port: metrics, the health of all workers, and reloads; it answers nobody unless it is asked to listen."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -28,15 +28,17 @@ class State(NamedTuple):
     gauges: Mapping[str, float]
     ready: bool
     live: bool
+    versions: Sequence[tuple[str, str]]
+    """Of each model of each process that is ready: its name, and the version that answers."""
 
 
 def admin_app(*, state: Callable[[], State], reload: Callable[[], None], keys: Keys) -> Starlette:
     """GET /metrics, /health/live and /health/ready; POST /reload with an admin key."""
 
     async def metrics(_: Request) -> Response:
-        values, gauges, *_rest = state()
+        now = state()
         registry = CollectorRegistry()
-        registry.register(Collector(values, gauges))
+        registry.register(Collector(now.values, now.gauges, now.versions))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def live(_: Request) -> Response:

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from nlp_app.encoding import reach_of
 from nlp_app.predictor import Prediction, Predictor
 from serving.batching import PROBE, Item, weight
+from serving.logs import log_text
 from serving.measures import OfModel
 
 RUNS = 7
@@ -21,12 +22,14 @@ SHORT, LONG = "what was that", "what was that, and why " * 100
 class Answers:
     """A predictor that gives JSON and knows how long it takes."""
 
-    def __init__(self, *, predictor: Predictor, measures: OfModel | None = None) -> None:
+    def __init__(self, *, predictor: Predictor, measures: OfModel | None = None, log_texts: bool = False) -> None:
         self.predictor = predictor
+        self._log_texts = False
         self.measures = OfModel()  # of what it asks itself
         self._reach = reach_of(predictor.checkpoint.config)
         self.call_s, self._text_s, self._character_s = self._measured()
         self.measures = measures or OfModel()
+        self._log_texts = log_texts
 
     def answer(self, items: Sequence[Item]) -> list[bytes]:
         """Each text's prediction, as JSON; the other texts change nothing in it."""
@@ -48,6 +51,9 @@ class Answers:
         found = [_json(prediction, item.top_k) for prediction, item in zip(predictions, items, strict=True)]
         if items[0] is not PROBE:
             self._measure(predictions, started, tokenised, inferred)
+            if self._log_texts:
+                for text, prediction in zip(texts, predictions, strict=True):
+                    log_text(text, prediction.label, prediction.score)
         return found
 
     def _measure(self, predictions: Sequence[Prediction], started: float, tokenised: float, inferred: float) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
@@ -17,13 +19,17 @@ from serving import hugging_face, open_inference, routes, stream
 from serving.endpoint import Predict
 from serving.keys import Keys, admin_keys, client_keys
 from serving.limits import FastPath
-from serving.measures import Measures
+from serving.measures import CLOSED, Measures
 from serving.models import Models
 from serving.problems import Refused, key_of
 from serving.settings import Settings
 
-CLOSED = 499
-"""As servers write it down where the client has gone before its answer."""
+CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "POST"],
+    "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "X-Request-Timeout-Ms"],
+    "expose_headers": ["Retry-After", "X-Request-Id"],
+}
+"""What a page of another origin may send, and see."""
 
 
 def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpAppError], None] | None = None) -> FastAPI:
@@ -67,6 +73,8 @@ def create_app(settings: Settings | None = None, *, on_failure: Callable[[NlpApp
 
         app.state.traces = Traces()
         app.add_middleware(Traced, traces=app.state.traces)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(ClientDisconnect, _leave)
     app.add_exception_handler(HTTPException, _miss)

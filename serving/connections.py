@@ -41,7 +41,7 @@ class Connections:
             body_s: that a body may take, and that an answer may wait for a client that reads nothing.
             unread: bytes of answers that may wait to be read, in all.
         """
-        self._most = most
+        self.most = most
         self._most_per_client = most_per_client
         self._most_unread = unread
         self.header_s = header_s
@@ -66,7 +66,7 @@ class Connections:
         """
         client = connection.client[0] if connection.client else ""
         many = self._most_per_client and self._per_client[client] >= self._most_per_client
-        if many or (len(self._all) >= self._most and not self._make_room()):
+        if many or (len(self._all) >= self.most and not self._make_room()):
             connection.transport.abort()
             return False
         self._all[connection] = client

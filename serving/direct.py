@@ -125,12 +125,11 @@ class Direct:
         if self.disconnected or self.response_complete:
             return
         self.response_complete = True
-        seconds, given = time.perf_counter() - self._started, request_id(self._headers)
+        seconds, number = time.perf_counter() - self._started, request_id(self._headers)
         self._measures.answered(status, seconds)
-        if given:
-            extra += b"x-request-id: %s\r\n" % given
+        extra += b"x-request-id: %s\r\n" % number
         if self._endpoint.settings.access_log:
-            log_request(given=given, method="POST", path=self._path, status=status, seconds=seconds)
+            log_request(number=number, method="POST", path=self._path, status=status, seconds=seconds)
         length = str(len(body)).encode()
         end = END if self.keep_alive else CLOSE
         head = (STATUS_LINE[status], self._default_headers, extra, KIND, length, END, end, body)

@@ -203,6 +203,6 @@ class Inference:
         predictor = Predictor.load(
             self.served.folder, device=settings.device, runtime=settings.runtime, threads=threads
         )
-        answers = Answers(predictor=predictor, measures=self._measures)
+        answers = Answers(predictor=predictor, measures=self._measures, log_texts=settings.log_texts)
         give_back()
         return answers

@@ -80,16 +80,18 @@ class FastPath:
             await self._app(scope, receive if path.endswith(STREAM) else self._counted(receive), send)
 
     def _measured(self, scope: Scope, send: Send) -> Send:
-        started, given = time.perf_counter(), request_id(dict(scope["headers"]))
+        started, number = time.perf_counter(), request_id(dict(scope["headers"]))
+        asked = not scope["path"].startswith(OPEN)
 
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status, seconds = message["status"], time.perf_counter() - started
-                self._measures.answered(status, seconds)
-                if given:
-                    message["headers"] = [*message.get("headers", []), (b"x-request-id", given)]
+                if asked:
+                    self._measures.answered(status, seconds)
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", number)]
                 if self._access_log:
-                    log_request(given=given, method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+                    told = {"method": scope["method"], "path": scope["path"], "status": status}
+                    log_request(number=number, seconds=seconds, **told)
             await send(message)
 
         return measured

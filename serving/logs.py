@@ -1,8 +1,10 @@
 """Logs: lines of text or of JSON, one a record whatever a client sent, and none of its texts.
 
-With --access-log each request has a line, with the id that its client gave it (X-Request-Id) or one made here.
+With --access-log each request has a line, with the id that its client gave it (X-Request-Id) or one made here. With
+--log-texts each text has one, and only then.
 """
 
+import itertools
 import json
 import logging
 import re
@@ -11,10 +13,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
+ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 """What is taken for an id; nothing else that a client sends stands in a log."""
 LONGEST_PATH = 200
+STARTED, COUNT = secrets.token_hex(4).encode(), itertools.count(1)
+"""Of an id that is made here: of the process, and of the request in it."""
 logger = logging.getLogger("serving.access")
+logger_of_texts = logging.getLogger("serving.texts")
 
 
 class Lines(logging.Formatter):
@@ -71,21 +76,28 @@ def log_config(kind: str, level: str) -> dict[str, Any]:
             "uvicorn.error": quiet,
             "serving": quiet,
             "serving.access": {"level": "INFO"},
+            "serving.texts": {"level": "INFO"},
             **of_headers,
         },
     }
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> bytes:
-    """Of the client where it is one; empty else."""
+    """The one that the client gave, where it is one; else a new one."""
     given = headers.get(b"x-request-id", b"")
-    return given if given and ID.fullmatch(given) else b""
+    return given if ID.fullmatch(given) else b"%s%08x" % (STARTED, next(COUNT))
 
 
-def log_request(*, given: bytes, method: str, path: str, status: int, seconds: float) -> None:
+def log_request(*, number: bytes, method: str, path: str, status: int, seconds: float) -> None:
     """A line of the access log."""
-    number = given.decode() or secrets.token_hex(8)
+    found = number.decode()
     path = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…"
-    request = {"id": number, "method": method, "path": path, "status": status, "ms": round(1000 * seconds, 2)}
-    text = f"{number} {method} {ascii(path)[1:-1]} {status} {1000 * seconds:.2f} ms"
+    request = {"id": found, "method": method, "path": path, "status": status, "ms": round(1000 * seconds, 2)}
+    text = f"{found} {method} {ascii(path)[1:-1]} {status} {1000 * seconds:.2f} ms"
     logger.info("%s", text, extra={"request": request})
+
+
+def log_text(text: str, label: str, score: float) -> None:
+    """A line for a text, and what it was taken for; a text holds whatever a client likes, so that it is escaped."""
+    told = {"text": text, "label": label, "score": score}
+    logger_of_texts.info("%s %s %.4f", json.dumps(text), ascii(label), score, extra={"request": told})

@@ -4,6 +4,7 @@ Those of several processes are added up, and given to Prometheus in its own word
 """
 
 import bisect
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CLOSED = 499
 """The status, as servers write it down, of a request whose client has gone before its answer."""
+STATUSES = (200, 422, 429, 500, 503, 504)
+"""Told from the beginning: a rate can be had only of what was 0 before."""
 STAGES = ("queue", "tokenise", "infer", "serialise")
 
 
@@ -41,7 +44,7 @@ class OfModel:
         self.scores = Histogram(SHARES)
         self.batches = Histogram(SIZES)
         self.stages = {stage: Histogram(SECONDS) for stage in STAGES}
-        self.reloads: Counter[str] = Counter()
+        self.reloads = Counter(done=0, failed=0)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -61,8 +64,8 @@ class Measures:
     """What is counted in one process."""
 
     def __init__(self) -> None:
-        self.requests: Counter[int] = Counter()
-        """By status."""
+        self.requests: Counter[int] = Counter(dict.fromkeys(STATUSES, 0))
+        """By status; health is not counted, of which there may be more than of anything else."""
         self.seconds = Histogram(SECONDS)
         """From the headers of a request to its answer."""
         self.models: defaultdict[str, OfModel] = defaultdict(OfModel)
@@ -75,6 +78,7 @@ class Measures:
     def to_json(self) -> dict[str, Any]:
         """As plain values, which `added` adds up."""
         return {
+            "cpu_seconds": time.process_time(),
             "requests": {str(status): count for status, count in self.requests.items()},
             "seconds": _plain(self.seconds),
             "models": {name: model.to_json() for name, model in self.models.items()},
@@ -99,9 +103,12 @@ def added(values: Iterable[Any]) -> Any:
 class Collector:
     """What Prometheus is told, of plain values."""
 
-    def __init__(self, values: Mapping[str, Any], gauges: Mapping[str, float]) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], gauges: Mapping[str, float], versions: Iterable[tuple[str, str]] = ()
+    ) -> None:
         self._values = values
         self._gauges = gauges
+        self._versions = Counter(versions)
 
     def collect(self) -> Iterator[Metric]:
         """Each metric."""
@@ -115,6 +122,15 @@ class Collector:
             yield seconds
         for name, value in self._gauges.items():
             yield GaugeMetricFamily(f"nlp_app_{name}", GAUGES[name], value=value)
+        cpu = CounterMetricFamily("nlp_app_cpu_seconds", "Processor time that the processes took.")
+        cpu.add_metric([], self._values.get("cpu_seconds", 0.0))
+        yield cpu
+        answering = GaugeMetricFamily(
+            "nlp_app_model_workers", "Processes that answer with a version of a model.", labels=["model", "version"]
+        )
+        for key, count in self._versions.items():
+            answering.add_metric(key, count)
+        yield answering
         yield from self._of_models(self._values.get("models", {}))
 
     def _of_models(self, models: Mapping[str, Any]) -> Iterator[Metric]:
@@ -153,7 +169,10 @@ HISTOGRAMS = (
 )
 GAUGES = {
     "waiting_texts": "Texts accepted and not answered yet.",
+    "max_waiting_texts": "Texts that may wait, in all processes.",
     "connections": "Open connections.",
+    "max_connections": "Connections that there may be, in all processes.",
+    "resident_bytes": "Memory of the processes that answer.",
     "workers_ready": "Processes that answer.",
 }
 

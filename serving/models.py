@@ -97,7 +97,7 @@ class Models:
     def __init__(self, *, settings: Settings, measures: Measures) -> None:
         self._settings = settings
         self._slots = [
-            Slot(served=served, settings=settings, measures=measures.models["@".join(filter(None, served[:2]))])
+            Slot(served=served, settings=settings, measures=measures.models[served.called])
             for served in settings.checkpoint
         ]
 

@@ -20,7 +20,7 @@ from serving.admin import HEADERS, State, serve_admin
 from serving.app import create_app
 from serving.connections import Connections
 from serving.logs import log_config
-from serving.memory import keep_little
+from serving.memory import keep_little, resident
 from serving.need import check_memory
 from serving.protocol import Protocol
 from serving.settings import Settings
@@ -68,9 +68,14 @@ class Process(uvicorn.Server):
         gauges = {
             "workers_ready": int(ready),
             "waiting_texts": sum(slot.current.waiting for slot in models),
+            "max_waiting_texts": self.app.state.settings.max_waiting * len(list(models)),
             "connections": len(self.peers),
+            "max_connections": self.peers.most,
+            "resident_bytes": resident(),
         }
-        return State(self.app.state.measures.to_json(), gauges, ready, not any(slot.current.lost for slot in models))
+        versions = [(slot.served.called, slot.version) for slot in models if slot.current.ready]
+        live = not any(slot.current.lost for slot in models)
+        return State(self.app.state.measures.to_json(), gauges, ready, live, versions)
 
     def _fail(self, error: NlpAppError) -> None:
         self.failures.append(error)
@@ -89,10 +94,13 @@ class Process(uvicorn.Server):
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             while True:
-                values, gauges, ready, live = self.state()
-                versions = [slot.current.version for slot in self.app.state.models]
-                report = {"ready": ready and self.started, "lost": not live, "measures": values, "versions": versions}
-                await loop.sock_sendall(reports, json.dumps({**report, **gauges}).encode() + b"\n")
+                now = self.state()
+                report = {
+                    "ready": now.ready and self.started, "lost": not now.live, "measures": now.values,
+                    "gauges": now.gauges, "answering": now.versions,
+                    "versions": [slot.current.version for slot in self.app.state.models],
+                }  # fmt: skip
+                await loop.sock_sendall(reports, json.dumps(report).encode() + b"\n")
                 await asyncio.sleep(REPORT_S)
         self.should_exit = True
 
@@ -154,7 +162,8 @@ def connections_of(settings: Settings) -> Connections:
 
 def config_of(settings: Settings, app: FastAPI, peers: Connections) -> uvicorn.Config:
     """How uvicorn serves the app."""
-    posts = {} if settings.traces else app.state.posts  # spans are made around the whole application
+    around = settings.traces or settings.cors_origins  # done around the whole application
+    posts = {} if around else app.state.posts
     http: Any = functools.partial(Protocol, posts=posts, peers=peers, measures=app.state.measures, limits=settings)
     return uvicorn.Config(
         app,

@@ -16,6 +16,8 @@ SECONDS_TO_FINISH = 15
 a client that stalls must not keep the server alive."""
 NAMED = re.compile(r"([\w.-]+)(?:@([\w.-]+))?=(.+)", re.ASCII | re.DOTALL)
 
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]+")
+
 
 class Served(NamedTuple):
     """A checkpoint folder, and what it is called."""
@@ -26,6 +28,11 @@ class Served(NamedTuple):
     folder: Path
     copy: Path | None = None
     """Of what is served already: a worker that is started again loads it first."""
+
+    @property
+    def called(self) -> str:
+        """The name, and the version where the flag says one: what tells a model from the others in metrics."""
+        return f"{self.name}@{self.version}" if self.version else self.name
 
 
 def read_served(value: object, info: ValidationInfo) -> object:
@@ -41,6 +48,17 @@ def read_served(value: object, info: ValidationInfo) -> object:
     if len(set(called)) < len(called):
         raise ValueError("two checkpoints have one name: write NAME=DIR or NAME@VERSION=DIR")
     return tuple(served)
+
+
+def read_origins(value: object) -> object:
+    """Origins as browsers send them, separated by commas."""
+    if not isinstance(value, str):
+        return value
+    origins = tuple(one.strip() for one in value.split(",") if one.strip())
+    for one in origins:
+        if one != "*" and not ORIGIN.fullmatch(one):
+            raise ValueError(f"{one!r} is no origin: write https://HOST or https://HOST:PORT, or *")
+    return origins
 
 
 def _read_one(text: str, name: str) -> Served:
@@ -102,7 +120,11 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(None, description="file of hashed keys, one a line, read again at SIGHUP")
     admin_keys: str | None = Field(None, description="hashed keys of those who may reload through the admin port")
     admin_keys_file: Path | None = Field(None, description="file of them, one a line, read again at SIGHUP")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_origins)] = Field(
+        (), description="origins whose pages may ask, such as https://example.org, separated by commas, or *; none"
+    )
     access_log: bool = Field(False, description="whether each request has a line in the log")
+    log_texts: bool = Field(False, description="whether each text, and its label, has a line in the log")
     log_format: Literal["text", "json"] = Field("text", description="lines of the log: text, or a JSON object each")
     traces: bool = Field(False, description="whether OpenTelemetry spans are sent, as the OTEL_* variables say")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field("info", description="what to log")

@@ -79,13 +79,10 @@ class Supervisor:
         reports = [worker.report for worker in self._workers if worker.report]
         values = [report["measures"] for report in reports] + ([self._gone] if self._gone else [])
         ready = sum(worker.ready for worker in self._workers)
-        gauges = {
-            "workers_ready": ready,
-            "waiting_texts": sum(report["waiting_texts"] for report in reports),
-            "connections": sum(report["connections"] for report in reports),
-        }
+        gauges = {**(added(report["gauges"] for report in reports) if reports else {}), "workers_ready": ready}
+        versions = [(*one,) for worker in self._workers if worker.ready for one in worker.report["answering"]]
         live = any(not worker.hangs for worker in self._workers)
-        return State(added(values) if values else {}, gauges, ready > 0, live)
+        return State(added(values) if values else {}, gauges, ready > 0, live, versions)
 
     async def run(self) -> int:
         """Until it is stopped; gives the exit code."""

@@ -1,4 +1,5 @@
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from serving import Settings, create_app, requests
 from serving.answers import Answers
 from serving.batching import HOLD_S, Item, weight
 from serving.inference import Inference
+from serving.logs import Lines
 from serving.problems import Refused
 from serving.requests import declared
 from serving.schemas import PredictRequest, PredictResponse
@@ -594,3 +596,60 @@ def test_what_nobody_foresaw_is_a_500_that_is_counted(
 )
 def test_a_length_of_any_length_is_read(length: bytes, expected: int) -> None:
     assert declared({b"content-length": length}) == expected
+
+
+def test_requests_for_health_are_not_counted(client: TestClient) -> None:
+    app: Any = client.app
+    before = app.state.measures.requests.total()
+    assert client.get("/health/live").status_code == client.get("/v2/health/live").status_code == 200
+    assert app.state.measures.requests.total() == before
+    client.get("/info")
+    assert app.state.measures.requests.total() == before + 1
+
+
+ORIGIN = {"Origin": "https://a.example"}
+PREFLIGHT = {**ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-API-Key"}
+
+
+def test_pages_of_other_origins_may_not_ask_unless_they_are_named(shared_checkpoint: Path, client: TestClient) -> None:
+    assert client.options("/predict", headers=PREFLIGHT).status_code == 405
+    assert "access-control-allow-origin" not in client.post("/predict", json={"inputs": "x"}, headers=ORIGIN).headers
+    origins = "https://a.example, http://localhost:3000"
+    hashed = "sha256:" + "0" * 64
+    with TestClient(create_app(settings(shared_checkpoint, cors_origins=origins, api_keys=hashed))) as client:
+        wait_until_loaded(client)
+        allowed = client.options("/predict", headers=PREFLIGHT)
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == "https://a.example"
+        assert client.options("/predict", headers=PREFLIGHT | {"Origin": "https://b.example"}).status_code == 400
+        refused = client.post("/predict", json={"inputs": "x"}, headers=ORIGIN)
+        assert refused.status_code == 401
+        assert refused.headers["access-control-allow-origin"] == "https://a.example"
+        assert "X-Request-Id" in refused.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize("value", ["a.example", "https://a.example/", "https://a.example/b", "https://", "null"])
+def test_what_no_browser_sends_is_no_origin(shared_checkpoint: Path, value: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin: write https://HOST"):
+        settings(shared_checkpoint, cors_origins=f"https://b.example,{value}")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_texts_stand_in_the_log_only_where_that_is_asked_for(
+    shared_checkpoint: Path, caplog: pytest.LogCaptureFixture, asked: bool
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    text = "snow\nERROR: forged \u2028 \U0001f600"
+    with TestClient(create_app(settings(shared_checkpoint, log_texts=asked, access_log=True))) as client:
+        wait_until_loaded(client)
+        found = client.post("/predict", json={"inputs": [text, "ice"]}).json()["predictions"]
+        client.post("/predict/stream", content=json.dumps({"inputs": text}))
+        client.post("/hf/weather", json={"inputs": text})
+    told = [record for record in caplog.records if record.name == "serving.texts"]
+    assert [record.request["text"] for record in told] == ([text, "ice", text, text] if asked else [])  # type: ignore[attr-defined]
+    assert all(len(Lines("%(message)s").format(record).splitlines()) == 1 for record in told)
+    if asked:
+        assert told[0].message == f"{json.dumps(text)} {found[0]['label']!r} {found[0]['score']:.4f}"
+    else:
+        assert "forged" not in caplog.text
+        assert "ice" not in [word for record in caplog.records for word in record.getMessage().split()]

@@ -20,7 +20,7 @@ from serving import Settings, create_app
 from serving.batching import Batcher, Bounds, Item
 from serving.connections import Connections
 from serving.inference import Inference
-from serving.logs import Json, Lines, log_request
+from serving.logs import Json, Lines, log_request, request_id
 from serving.measures import Measures
 from serving.protocol import Protocol
 from tests.test_serving_batching import Clock, Model, Thread, expected, run, turns
@@ -262,19 +262,36 @@ def test_an_answer_has_the_headers_of_every_answer() -> None:
     (status, headers, body), *rest = respond(predict("hi"), kept=True)
     assert not rest
     assert (status, body) == (200, answer("hi"))
+    assert re.fullmatch("[0-9a-f]{16}", headers.pop("x-request-id"))
     assert headers == {
         "x-content-type-options": "nosniff", "content-type": "application/json", "content-length": str(len(body))
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("a-1.b:c", True), ("x" * 129, False), ("a b", False), ("\xe9", False), ("", False)]
+    ("given", "kept"),
+    [
+        ("a-1.B_c", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("a b", False),
+        ("a:b", False),
+        ("\xe9", False),
+        ("", False),
+    ],
 )
 @pytest.mark.parametrize("path", ["/predict", "/predict?x"])
 def test_a_request_keeps_the_id_that_its_client_gave_it(given: str, kept: bool, path: str) -> None:
     sent = predict("hi", headers=f"x-request-id: {given}\r\n", path=path)
     ((status, headers, _),) = respond(sent, kept=True)
-    assert (status, headers.get("x-request-id")) == (200, given if kept else None)
+    found = headers["x-request-id"]
+    assert (status, found == given) == (200, kept)
+    assert kept or re.fullmatch("[0-9a-f]{16}", found)
+
+
+def test_an_id_that_is_made_here_is_no_other_request_s() -> None:
+    answers = respond(predict("hi") + predict("hi", path="/predict?x") + predict("hi"), kept=True)
+    assert len({headers["x-request-id"] for _, headers, _ in answers}) == 3
 
 
 def test_a_client_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -284,7 +301,7 @@ def test_a_client_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) ->
     assert json.loads(told)["message"] == "a\nERROR: forged\r\n"
     assert len(told.splitlines()) == 1
     with caplog.at_level(logging.INFO, "serving.access"):
-        log_request(given=b"", method="GET", path="/x\n\u2028ERROR" + "y" * 300, status=404, seconds=0.001)
+        log_request(number=request_id({}), method="GET", path="/x\n\u2028ERROR" + "y" * 300, status=404, seconds=0.001)
     (line,) = caplog.messages
     assert len(line.splitlines()) == 1
     assert re.fullmatch(r"[0-9a-f]{16} GET /x\\n\\u2028ERRORy+\\u2026 404 1\.00 ms", line)
@@ -520,7 +537,7 @@ def test_a_head_that_is_too_long_ends_its_connection(pieces: list[bytes]) -> Non
         protocol.data_received(predict("nobody reads this"))
         await site.finish()
         assert (statuses(transport), transport.closed) == ([431], True)
-        assert site.measures.requests == {431: 1}
+        assert +site.measures.requests == {431: 1}
         assert not site.model.batches
 
     run(main)
@@ -645,12 +662,12 @@ def test_every_request_is_counted() -> None:
         gone, _ = site.connect()
         gone.data_received(predict("x".ljust(60)) + predict("y"))
         gone.connection_lost(None)
-        assert site.measures.requests == {499: 2}
+        assert +site.measures.requests == {499: 2}
         site.connect()[0].data_received(b"no http at all\r\n\r\n")
-        assert site.measures.requests == {499: 2, 400: 1}
+        assert +site.measures.requests == {499: 2, 400: 1}
         slow, _ = site.connect()
         slow.data_received(b"POST /pre")
         site.peers.sweep(10)
-        assert site.measures.requests == {499: 2, 400: 1, 408: 1}
+        assert +site.measures.requests == {499: 2, 400: 1, 408: 1}
 
     run(main)

@@ -84,6 +84,14 @@ def test_a_worker_that_is_killed_is_started_again_and_nothing_counted_is_lost(sh
             assert call(f"{address}/predict", {"inputs": TEXTS})[1]["predictions"] == expected
         while metrics(admin).get("nlp_app_texts_total weather") != 10 * len(TEXTS):
             pass
+        version = Predictor.load(shared_checkpoint).checkpoint.version
+        told = metrics(admin)
+        assert told[f"nlp_app_model_workers {' '.join(sorted(('weather', version)))}"] == 2
+        assert (told["nlp_app_max_waiting_texts"], told["nlp_app_max_connections"]) == (2 * 2048, 2 * 2048)
+        assert told["nlp_app_resident_bytes"] > 100e6
+        assert told["nlp_app_cpu_seconds_total"] > 0
+        assert [told[f"nlp_app_reloads_total {outcome} weather"] for outcome in ("done", "failed")] == [0, 0]
+        assert [told[f"nlp_app_requests_total {status}"] for status in (200, 429, 503, 504)] == [10, 0, 0, 0]
         before = children(process)
         os.kill(before[0], signal.SIGKILL)
         while set(children(process)) & set(before) != {before[1]} or len(children(process)) < 2:
