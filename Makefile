@@ -1,5 +1,6 @@
 # make demo   train on the sample set, serve the model, ask it, stop
 # make test   run the tests;  make lint   ruff and mypy
+# make locks  the packages of the images, newest of what pyproject.toml and constraints.txt allow
 # Each sets up what it needs in .venv. PYTHON names the interpreter (3.11 or newer).
 # TORCH_INDEX_URL names another package index for torch alone, such as PyTorch's own for CPU builds.
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint
+.PHONY: demo test lint locks
 .DELETE_ON_ERROR:
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -29,3 +30,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+locks: $(INSTALLED)
+	$(BIN)/pip install --quiet uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python deploy/lock.py

@@ -14,7 +14,7 @@ from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 
-from deploy.containers import Server, build, once, serving, wheel_index
+from deploy.containers import Server, build, once, serving, torch_source
 from nlp_app import Predictor
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def main() -> int:
         place = Path(folder)
         place.chmod(0o755)
         if not options.built:
-            arguments = wheel_index(place / "wheels")
+            arguments = torch_source(place / "wheels")
             for tag, target in IMAGES.items():
                 build(tag, target, arguments)
         checks = Checks()

@@ -125,11 +125,15 @@ def serving(
             process.kill()
 
 
-def wheel_index(folder: Path) -> list[str]:
-    """The arguments of a build that takes torch from the wheel that pip on this machine would install.
+def torch_source(folder: Path) -> list[str]:
+    """The arguments of a build that say where torch comes from.
 
-    Where that is one for the CPU, so is the image; the folder becomes an index of wheels that the build reads.
+    Of Docker the index that $TORCH_INDEX_URL names, if any. Of a tool, the wheel that pip on this machine would
+    install: where that is one for the CPU, so is the image; the folder becomes an index of wheels that the build reads.
     """
+    if not TOOL:
+        url = os.environ.get("TORCH_INDEX_URL")
+        return ["--build-arg", f"TORCH_INDEX_URL={url}"] if url else []
     wheels = folder / "torch"
     pinned = (Path(__file__).parent / "locks" / "torch.txt").read_text().split()[0]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), pinned]
