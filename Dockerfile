@@ -28,28 +28,31 @@ RUN python3 -m venv /app/venv && /app/venv/bin/pip install --no-deps --require-h
     && if grep -q "^Requires-Dist: \(nvidia\|cuda\)" /app/venv/lib/python3*/site-packages/torch-*.dist-info/METADATA; then \
     /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/cuda.txt; fi
 
-# Beside torch only what serving needs: no headers and tests of torch, no pip, nothing that compiles.
+# Beside torch only what serving needs: no headers and tests of torch, no pip, nothing that compiles models, nothing that
+# fetches them.
 FROM torch AS serving-packages
 COPY deploy/locks/serving.txt deploy/slim.sh locks/
 COPY --from=lister /sbom /sbom
-RUN /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/serving.txt && /app/venv/bin/pip check \
-    && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python \
-    && sh locks/slim.sh
+RUN /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/serving.txt \
+    && /app/venv/bin/pip check \
+    && sh locks/slim.sh sympy networkx mpmath huggingface-hub hf-xet fsspec tqdm \
+    && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python
 
 FROM base AS onnx-packages
 COPY deploy/locks/onnx.txt deploy/slim.sh locks/
 COPY --from=lister /sbom /sbom
 RUN python3 -m venv /app/venv && /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/onnx.txt \
     && /app/venv/bin/pip check \
-    && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python \
-    && sh locks/slim.sh
+    && sh locks/slim.sh huggingface-hub hf-xet fsspec tqdm \
+    && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python
 
 FROM torch AS training-packages
 COPY deploy/locks/training.txt deploy/slim.sh locks/
 COPY --from=lister /sbom /sbom
-RUN /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/training.txt && /app/venv/bin/pip check \
-    && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python \
-    && sh locks/slim.sh
+RUN /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/training.txt \
+    && /app/venv/bin/pip check \
+    && sh locks/slim.sh \
+    && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python
 
 # The sample model, which answers where no other is mounted.
 FROM training-packages AS sample

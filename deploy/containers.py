@@ -142,4 +142,4 @@ def torch_source(folder: Path) -> list[str]:
     digest = subprocess.run(["sha256sum", wheel], check=True, capture_output=True, text=True).stdout.split()[0]
     name = wheel.name.replace("+", "%2B")
     (wheels / "index.html").write_text(f'<a href="{name}#sha256={digest}">{wheel.name}</a>\n')
-    return ["--volume", f"{folder}:/wheels:ro", "--build-arg", "TORCH_INDEX_URL=file:///wheels"]
+    return ["--layers", "--volume", f"{folder}:/wheels:ro", "--build-arg", "TORCH_INDEX_URL=file:///wheels"]

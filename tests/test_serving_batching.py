@@ -15,7 +15,7 @@ from serving.batching import HOLD_S, Batcher, Bounds, Item, Job, weight
 from serving.problems import Refused
 
 T = TypeVar("T")
-BOUNDS = Bounds(waiting=12, texts=4, weight=60)
+BOUNDS = Bounds(waiting=12, texts=4, weight=100)
 POISON = "poison"
 SOME_TURNS = 8
 """Of the event loop, in which whatever can happen has happened."""
