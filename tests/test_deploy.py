@@ -537,3 +537,28 @@ def test_nginx_in_front(proxy: Proxy) -> None:
     proxy.server.terminate()
     proxy.server.wait()
     assert proxy.post("/predict", body(0)) == (503, {"detail": "the server does not answer: try again"})
+
+
+@pytest.mark.parametrize("name", ["serving", "onnx", "training", "torch", "cuda", "sbom"])
+def test_locked_packages_are_those_of_the_constraints_and_have_hashes(name: str) -> None:
+    pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    lock = (DEPLOY / "locks" / f"{name}.txt").read_text()
+    entries = re.findall(r"^([\w.-]+)==(\S+).*((?:\n .*)*)", lock, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^\S", lock, re.MULTILINE)) > 0
+    assert all("--hash=sha256:" in hashes for _, _, hashes in entries)
+    assert {package: version for package, version, _ in entries if pinned.get(package, version) != version} == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda path: path.name)
+def test_a_workflow_calls_what_there_is(path: Path) -> None:
+    [workflow] = documents(path)
+    steps = [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
+    commands = " ".join(step.get("run", "") for step in steps)
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)", commands)) <= targets
+    assert all((ROOT / script).is_file() for script in re.findall(r"deploy/\w+\.sh", commands))
+    stages = set(re.findall(r"^FROM .* AS ([a-z-]+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    matrices = [job["strategy"]["matrix"]["include"] for job in workflow["jobs"].values() if "strategy" in job]
+    assert {one["target"] for matrix in matrices for one in matrix} <= stages
+    called = [job["uses"] for job in workflow["jobs"].values() if "uses" in job]
+    assert all((ROOT / one).is_file() for one in called)
