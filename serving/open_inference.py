@@ -34,7 +34,7 @@ def _tensor(texts: int) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-PARAMETERS = {"type": "object"}
+PARAMETERS = {"type": ["object", "null"]}
 OUTPUT_SCHEMA = {
     "type": "object",
     "properties": {"name": {"enum": list(OUTPUTS)}, "parameters": PARAMETERS},
@@ -44,10 +44,10 @@ SCHEMA = {
     "type": "object",
     "description": "An inference request: shape says how many texts there are, which a schema can only say of a few.",
     "properties": {
-        "id": {"type": "string"},
+        "id": {"type": ["string", "null"]},
         "parameters": PARAMETERS,
         "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": [*map(_tensor, range(4))]}},
-        "outputs": {"type": "array", "items": OUTPUT_SCHEMA},
+        "outputs": {"type": ["array", "null"], "items": OUTPUT_SCHEMA},
     },
     "required": ["inputs"],
 }

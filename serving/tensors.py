@@ -30,6 +30,7 @@ MOST_LISTS = 4096
 """Brackets in data that are lists within a list."""
 OUTPUTS = {"label": "BYTES", "score": "FP32"}
 NO, NULL = msgspec.Raw(b""), msgspec.Raw(b"null")
+"""What is not there, and what some clients send in its place."""
 
 
 class Parameters(msgspec.Struct, frozen=True):
@@ -47,27 +48,28 @@ class Input(msgspec.Struct):
     shape: msgspec.Raw
     datatype: str
     data: msgspec.Raw = NULL
-    parameters: Parameters = Parameters()
+    parameters: Parameters | None = None
 
 
 class Output(msgspec.Struct):
     """A tensor that is asked for."""
 
     name: str
-    parameters: Parameters = Parameters()
+    parameters: Parameters | None = None
 
 
 class Inquiry(msgspec.Struct):
     """The JSON of a request."""
 
     inputs: tuple[Input]
-    id: str = ""
-    outputs: msgspec.Raw = msgspec.Raw(b"[]")
-    parameters: Parameters = Parameters()
+    id: str | None = None
+    outputs: msgspec.Raw = NULL
+    parameters: Parameters | None = None
 
 
+NONE = Parameters()
 INQUIRY = msgspec.json.Decoder(Inquiry)
-ASKED = msgspec.json.Decoder(list[Output])
+ASKED = msgspec.json.Decoder(list[Output] | None)
 DIMENSION = Annotated[int, msgspec.Meta(ge=0, le=MOST_ELEMENTS)]
 SHAPE = msgspec.json.Decoder(Annotated[list[DIMENSION], msgspec.Meta(min_length=1, max_length=MOST_DIMENSIONS)])
 STRINGS = msgspec.json.Decoder(list[str])
@@ -96,7 +98,7 @@ def read_texts(text: Input, tensors: memoryview, limits: Settings) -> tuple[list
         raise Refused(400, "inputs: must hold one input, text")
     if text.datatype != "BYTES":
         raise Refused(400, "inputs[0].datatype: must be BYTES")
-    shape, size = _shape(text.shape), bytes(text.parameters.binary_data_size)
+    shape, size = _shape(text.shape), bytes((text.parameters or NONE).binary_data_size)
     check_count(count := math.prod(shape), explain=False, limits=limits)
     if size not in (b"", b"null"):
         return _elements(tensors, size, count), shape
@@ -110,13 +112,13 @@ def read_texts(text: Input, tensors: memoryview, limits: Settings) -> tuple[list
 
 def asked(inquiry: Inquiry) -> dict[str, bool]:
     """The outputs that are asked for, and whether each is sent as bytes."""
-    default = inquiry.parameters.binary_data_output
+    default = (inquiry.parameters or NONE).binary_data_output
     if len(inquiry.outputs) > SHORT:
         raise Refused(400, f"outputs: may have {SHORT:,} bytes")
     outputs = _read(ASKED, inquiry.outputs, "outputs") or [Output(name) for name in OUTPUTS]
     if any(output.name not in OUTPUTS for output in outputs):
         raise Refused(400, f"outputs: there are {' and '.join(OUTPUTS)}, and no other")
-    return {output.name: bytes(output.parameters.binary_data or default) == b"true" for output in outputs}
+    return {output.name: bytes((output.parameters or NONE).binary_data or default) == b"true" for output in outputs}
 
 
 def to_bytes(values: Sequence[str] | Sequence[float]) -> bytes:

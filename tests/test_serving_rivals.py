@@ -215,13 +215,22 @@ def test_texts_may_be_lists_within_a_list() -> None:
     assert ask(texts | {"shape": [1, 2, 1]}) == (["a", "b"], [1, 2, 1], every)
 
 
+def test_what_is_null_is_not_there() -> None:
+    """MLServer's client sends every field that it knows."""
+    texts = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"], "parameters": None}
+    every = {"label": False, "score": False}
+    assert ask(texts, id=None, parameters=None, outputs=None) == (["a"], [1], every)
+    assert ask(texts, outputs=[{"name": "label", "parameters": None}])[2] == {"label": False}
+    assert ask(texts | {"parameters": {"binary_data_size": None}}, parameters={"binary_data_output": None})[2] == every
+
+
 def test_an_output_is_sent_as_bytes_where_it_or_the_request_says_so() -> None:
     texts = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
     of_all = {"parameters": {"binary_data_output": True, "more": [[]]}}
     assert ask(texts, **of_all)[2] == {"label": True, "score": True}
     but_one = [{"name": "score", "parameters": {"binary_data": False}}, {"name": "label", "parameters": {}}]
     assert ask(texts, outputs=but_one, **of_all)[2] == {"score": False, "label": True}
-    wrong: list[Any] = [[{"name": "x"}], [{}], [{"name": "label"}] * 5000, {}, None]
+    wrong: list[Any] = [[{"name": "x"}], [{}], [{"name": "label"}] * 5000, {}, 3]
     for outputs in wrong:
         with pytest.raises(Refused, match=r"^outputs: "):
             ask(texts, outputs=outputs)
