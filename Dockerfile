@@ -35,7 +35,7 @@ COPY deploy/locks/serving.txt deploy/slim.sh locks/
 COPY --from=lister /sbom /sbom
 RUN /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/serving.txt \
     && /app/venv/bin/pip check \
-    && sh locks/slim.sh sympy networkx mpmath huggingface-hub hf-xet fsspec tqdm \
+    && sh locks/slim.sh sympy networkx mpmath setuptools huggingface-hub hf-xet fsspec tqdm \
     && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python
 
 FROM base AS onnx-packages

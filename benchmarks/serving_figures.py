@@ -32,10 +32,12 @@ class Figure:
         return self.name, value, bar, {None: "", True: "kept", False: "**missed**"}[self.kept], self.told
 
 
-def in_turn(ways: Mapping[str, Callable[[], Mapping[str, float]]], key: str) -> dict[str, list[float]]:
+def in_turn(
+    ways: Mapping[str, Callable[[], Mapping[str, float]]], key: str, rounds: int = ROUNDS
+) -> dict[str, list[float]]:
     """A figure of each way in each round; every second round takes them in the other order."""
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for name in list(ways)[:: -1 if number % 2 else 1]:
             found[name].append(ways[name]()[key])
     return found

@@ -224,10 +224,15 @@ def hangs(checks: Checks, tag: str, model: Path) -> None:
     with serving(tag, PORT, "python", "-c", HANG, volumes={model: "/model:ro"}) as server:
         server.wait()
         checks.that(f"{tag}: the health check is content", health() == 0)
-        with suppress(OSError, HTTPException):
-            threading.Thread(target=server.ask, args=("/predict", {"inputs": ["x"] * 200}), daemon=True).start()
+        threading.Thread(target=asked_in_vain, args=(server,), daemon=True).start()
         checks.that(f"{tag}: the health check fails where the model hangs", until(lambda: not healthy(server), 5))
         checks.that(f"{tag}: and so says its command", health() == 1)
+
+
+def asked_in_vain(server: Server) -> None:
+    """Until the container is gone."""
+    with suppress(OSError, HTTPException):
+        server.ask("/predict", {"inputs": ["x"] * 200})
 
 
 def healthy(server: Server) -> bool:
