@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from nlp_app import Predictor
+from nlp_app.client import Client
 from nlp_app.errors import ConfigError
 from serving import Settings, create_app, keys
 from serving.cpus import available_cpus
@@ -105,6 +108,38 @@ def test_a_worker_that_is_killed_is_started_again_and_nothing_counted_is_lost(sh
         process.terminate()
         assert process.wait(timeout=60) == 0
         assert "is started again" in (process.stderr.read() if process.stderr else "")
+
+
+def test_our_own_client_loses_nothing_where_workers_are_killed(shared_checkpoint: Path) -> None:
+    expected = [one.label for one in Predictor.load(shared_checkpoint).predict(TEXTS)]
+    found: list[list[str]] = []
+    killed = threading.Event()
+
+    def ask_on(address: str) -> int:
+        asked = 0
+        with Client(address) as client:
+            while not killed.is_set():
+                found.append([one.label for one in client.predict(TEXTS)])
+                asked += 1
+        return asked
+
+    with serving("--checkpoint", shared_checkpoint, "--workers", 2) as (process, address, admin):
+        wait_for_workers(admin, 2)
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(ask_on, address) for _ in range(4)]
+            try:
+                for _ in range(3):
+                    before, answered = children(process), len(found)
+                    while len(found) < answered + 20:
+                        assert not any(one.done() for one in asking)
+                    os.kill(before[0], signal.SIGKILL)
+                    while before[0] in children(process):
+                        pass
+                    wait_for_workers(admin, 2)
+            finally:
+                killed.set()
+        assert sum(one.result() for one in asking) == len(found) >= 60
+        assert all(one == expected for one in found)
 
 
 def test_a_worker_that_hangs_is_killed(shared_checkpoint: Path) -> None:
