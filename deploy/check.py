@@ -2,7 +2,9 @@
 
 import argparse
 import csv
+import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -13,12 +15,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
+from zipfile import ZipFile
 
+from packaging.utils import canonicalize_name
+
+from deploy.audit import audit, packages, records
 from deploy.containers import Server, build, once, serving, torch_source
 from nlp_app import Predictor
 
 ROOT = Path(__file__).parent.parent
 IMAGES = {"nlp-app": "serving", "nlp-app-onnx": "onnx", "nlp-app-training": "training"}
+LOCKS = {
+    "nlp-app": ("torch", "cuda", "serving"),
+    "nlp-app-onnx": ("onnx",),
+    "nlp-app-training": ("torch", "cuda", "training"),
+}
 UID = 10001
 PORT, OTHER_PORT = 18080, 18081
 GRACE_S = 40
@@ -50,6 +61,7 @@ def main() -> int:
         model = train(checks, place)
         for tag in ("nlp-app", "nlp-app-onnx"):
             check_server(checks, tag, model)
+            listed(checks, tag, place)
     print(f"{checks.kept} checks hold, {len(checks.missed)} do not")
     return int(bool(checks.missed))
 
@@ -87,6 +99,7 @@ def train(checks: Checks, place: Path) -> Path:
     done = once(tag, *program, *asked, volumes={**volumes, output: "/output:ro"})
     refused(checks, f"{tag}: a read-only volume", done)
     rights(checks, tag)
+    listed(checks, tag, place)
     return output / "model"
 
 
@@ -125,6 +138,29 @@ def rights(checks: Checks, tag: str) -> None:
     if tag == "nlp-app-onnx":
         found = once(tag, "python", "-c", "import importlib.util; print(importlib.util.find_spec('torch'))")
         checks.that(f"{tag}: has no torch", found.stdout.strip() == "None")
+
+
+def listed(checks: Checks, tag: str, place: Path) -> None:
+    """The image's own list of its packages: whole, and of the locks; and what is known of them."""
+    program = (
+        "import json; from importlib import metadata\n"
+        "print(json.dumps([[one.metadata['Name'], one.version] for one in metadata.distributions()]))\n"
+        "print(open('/app/sbom.cdx.json').read())"
+    )
+    first, _, sbom = once(tag, "python", "-c", program).stdout.partition("\n")
+    path = place / f"{tag}.cdx.json"
+    path.write_text(sbom)
+    installed = {(canonicalize_name(name), version) for name, version in json.loads(first)}
+    named = packages(path)
+    checks.that(f"{tag}: its list names what is installed", named == installed, named ^ installed or len(named))
+    locks = "".join((ROOT / "deploy" / "locks" / f"{name}.txt").read_text() for name in LOCKS[tag])
+    locked = set(re.findall(r"^([\w.-]+)==([\w.]+)", locks, re.MULTILINE))
+    others = {(name, version.partition("+")[0]) for name, version in named} - locked
+    checks.that(f"{tag}: each package is one of its locks'", not others, others or "")
+    if database := os.environ.get("OSV_DATABASE"):
+        with ZipFile(database) as known:
+            found = audit(named, records(known))
+        checks.that(f"{tag}: no package is known to be vulnerable", not found, "; ".join(map(str, found)))
 
 
 def answers(checks: Checks, tag: str, model: Path) -> None:
@@ -170,6 +206,11 @@ def bad_input(checks: Checks, tag: str, model: Path) -> None:
         closed = Path(folder) / "closed"
         closed.mkdir(0o700)
         refused(checks, f"{tag}: a folder it may not read", once(tag, environment=port, volumes={closed: "/model:ro"}))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "memory.max").write_text("40000000\n")
+        few = once(tag, environment=port, volumes={model: "/model:ro", Path(folder): "/sys/fs/cgroup:ro"})
+        refused(checks, f"{tag}: too little memory", few)
     with serving(tag, PORT, environment={"NLP_APP_CHEKPOINT": "x"}, volumes={model: "/model:ro"}) as server:
         server.wait()
         server.process.terminate()
