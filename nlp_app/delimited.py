@@ -1,18 +1,32 @@
-"""CSV and TSV with a header, quoted as RFC 4180 says."""
+"""CSV and TSV with a header, quoted as RFC 4180 says; a CSV file may have another delimiter, which its header shows."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, NoReturn
 
 from nlp_app.errors import DataError
 from nlp_app.rows import MAX_CHARACTERS, Row, decoded_lines, place_of
 
+COMMA, TAB = ",", "\t"
+OTHERS = {";": "';'", TAB: "a tab", "|": "'|'"}
+"""That a file of a name for commas may have, and what they are called."""
+
 
 def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, delimiter: str) -> Iterator[Row]:
-    """Read the rows of a file whose first line names the columns."""
-    records = _records(decoded_lines(stream, path), path, delimiter)
+    """Read the rows of a file whose first line names the columns.
+
+    Args:
+        stream: of UTF-8.
+        path: its name, for messages.
+        columns: whose values are wanted.
+        delimiter: what its name says; a header without commas may show another.
+    """
+    lines = decoded_lines(stream, path)
+    first = next(lines, "")
+    records = _records(chain([first] if first else [], lines), path, delimiter_of(first, delimiter))
     header = _header(records, path)
     places = [place_of(path, header, column) for column in columns]
     for line, fields in records:
@@ -26,7 +40,15 @@ def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, del
 
 def read_header(stream: IO[bytes], path: Path, *, delimiter: str) -> list[str]:
     """The names of the columns, from the first line."""
-    return _header(_records(decoded_lines(stream, path), path, delimiter), path)
+    lines = decoded_lines(stream, path)
+    first = next(lines, "")
+    return _header(_records(chain([first] if first else [], lines), path, delimiter_of(first, delimiter)), path)
+
+
+def delimiter_of(header: str, named: str) -> str:
+    """A comma, unless the header has none, and one other delimiter."""
+    there = [one for one in OTHERS if one in header]
+    return there[0] if named == COMMA and COMMA not in header and len(there) == 1 else named
 
 
 def _header(records: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:

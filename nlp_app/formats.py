@@ -3,14 +3,14 @@
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from nlp_app.delimited import read_delimited, read_header
+from nlp_app.arrow import arrow_names, read_arrow
+from nlp_app.delimited import COMMA, TAB, read_delimited, read_header
 from nlp_app.errors import DataError
-from nlp_app.rows import Reader, Row, Value, decoded_lines, is_packed, place_of
+from nlp_app.rows import Reader, Row, Value, decoded_lines
 
 
 def read_jsonl(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -29,53 +29,48 @@ def every_json_key(stream: IO[bytes], path: Path) -> list[str]:
     return list(dict.fromkeys(key for _, values in _objects(stream, path) for key in values))
 
 
-def read_parquet(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Parquet, batch by batch; needs pyarrow, which is in the `training` extra."""
-    with _parquet(stream, path) as file:
-        for column in columns:
-            place_of(path, file.schema_arrow.names, column)
-        number = 0
-        for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-            for values in zip(*(_arrow_values(batch.column(column), column, path) for column in columns), strict=True):
-                number += 1
-                yield Row(number, values)
+def read_json(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """An array of JSON objects, alone or as the one array of an object, or lines of them; all of it is in memory."""
+    for number, values in _array(stream, path):
+        yield Row(number, tuple(_json_text(values, column, path, number) for column in columns))
 
 
-def parquet_names(stream: IO[bytes], path: Path) -> list[str]:
-    """The columns of the schema."""
-    with _parquet(stream, path) as file:
-        return list(file.schema_arrow.names)
+def array_keys(stream: IO[bytes], path: Path) -> list[str]:
+    """The keys of the first object of an array."""
+    return list(next(_array(stream, path), (0, {}))[1])
+
+
+def every_array_key(stream: IO[bytes], path: Path) -> list[str]:
+    """The keys that any object of an array has."""
+    return list(dict.fromkeys(key for _, values in _array(stream, path) for key in values))
 
 
 FORMATS: dict[str, Reader] = {
-    ".csv": partial(read_delimited, delimiter=","),
-    ".tsv": partial(read_delimited, delimiter="\t"),
+    ".csv": partial(read_delimited, delimiter=COMMA),
+    ".tsv": partial(read_delimited, delimiter=TAB),
     ".jsonl": read_jsonl,
-    ".parquet": read_parquet,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".parquet": read_arrow,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
 }
 """By the ending of a file's name."""
+BINARY = (".parquet", ".arrow", ".feather")
+"""Which are in no encoding."""
 NAMES: dict[str, Callable[[IO[bytes], Path], list[str]]] = {
-    ".csv": partial(read_header, delimiter=","),
-    ".tsv": partial(read_header, delimiter="\t"),
+    ".csv": partial(read_header, delimiter=COMMA),
+    ".tsv": partial(read_header, delimiter=TAB),
     ".jsonl": json_keys,
-    ".parquet": parquet_names,
+    ".ndjson": json_keys,
+    ".json": array_keys,
+    ".parquet": arrow_names,
+    ".arrow": arrow_names,
+    ".feather": arrow_names,
 }
 """What gives the names of the columns that the first row has."""
-EVERY_NAME = NAMES | {".jsonl": every_json_key}
+EVERY_NAME = NAMES | {".jsonl": every_json_key, ".ndjson": every_json_key, ".json": every_array_key}
 """The same, but those that any row has."""
-
-
-@contextmanager
-def _parquet(stream: IO[bytes], path: Path) -> Iterator[Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'nlp_app[training]'") from None
-    try:
-        yield pq.ParquetFile(io.BytesIO(stream.read()) if is_packed(path) else stream)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no whole Parquet file ({error}): copy or write it again") from None
 
 
 def _objects(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -87,10 +82,40 @@ def _objects(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any
         raise DataError(f"{path} is empty: each line must be a JSON object")
 
 
+def _array(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects with their numbers; of lines of objects, with their lines."""
+    data = stream.read()
+    try:
+        found = json.loads(data.decode("utf-8-sig"), **AS_WRITTEN)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: byte {error.start + 1} is not UTF-8: name its own with --encoding, or save it as UTF-8"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        if "Extra data" in str(error):
+            yield from _objects(io.BytesIO(data), path)
+            return
+        raise DataError(f"{path} is not JSON ({error}): write an array of objects") from None
+    yield from enumerate(_objects_of(found, path), start=1)
+
+
+def _objects_of(found: object, path: Path) -> list[dict[str, Any]]:
+    """The array that a file is, or has under its one key with an array, as {"data": […]} has; one object is a row."""
+    if isinstance(found, dict):
+        arrays = [value for value in found.values() if isinstance(value, list) and _are_objects(value)]
+        found = arrays[0] if len(arrays) == 1 else [found]
+    if not isinstance(found, list) or not _are_objects(found):
+        raise DataError(f'{path} is no array of JSON objects: write [{{"text": …, "label": …}}, …]')
+    return found
+
+
+def _are_objects(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(one, dict) for one in values)
+
+
 def _json_object(text: str, path: Path, line: int) -> dict[str, Any]:
     try:
-        # Numbers keep their spelling: a label 1.0 or 1e3 stays what stands in the file.
-        values = json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant)
+        values = json.loads(text, **AS_WRITTEN)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{line}: the line is not JSON ({error}): write one object a line") from None
     if not isinstance(values, dict):
@@ -100,6 +125,10 @@ def _json_object(text: str, path: Path, line: int) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
+
+
+AS_WRITTEN: dict[str, Any] = {"parse_int": str, "parse_float": str, "parse_constant": _no_constant}
+"""Numbers keep their spelling: a label 1.0 or 1e3 stays what stands in the file."""
 
 
 def _json_text(values: dict[str, Any], column: str, path: Path, line: int) -> Value:
@@ -120,18 +149,3 @@ def _json_scalar(value: object, column: str, path: Path, line: int, *, inside: b
         raise DataError(f"{path}:{line}: {column!r} {verb} a JSON {kind}, but must {be}")
     text: str | None = value  # type: ignore[assignment]  # JSON has no more kinds
     return text
-
-
-def _arrow_values(array: Any, column: str, path: Path) -> list[Value]:
-    import pyarrow as pa
-
-    wanted = (
-        pa.list_(pa.string()) if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) else pa.string()
-    )
-    try:
-        values = array.cast(wanted).to_pylist()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: column {column!r} holds bytes that are not UTF-8 ({error.reason})") from None
-    except pa.ArrowException:
-        raise DataError(f"{path}: column {column!r} is of type {array.type}, but must hold texts") from None
-    return [tuple(item or "" for item in value) if isinstance(value, list) else value for value in values]

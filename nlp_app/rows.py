@@ -37,13 +37,9 @@ def decoded_lines(stream: IO[bytes], path: Path) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             byte = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
-            seems = " (the file seems to be UTF-16)" if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-            raise DataError(f"{path}:{number}: {byte}, which is not UTF-8{seems}: save it as UTF-8") from None
-
-
-def is_packed(path: Path) -> bool:
-    """Whether the name says that the file is packed by gzip."""
-    return path.suffix.lower() == ".gz"
+            raise DataError(
+                f"{path}:{number}: {byte}, which is not UTF-8: name its own with --encoding, or save it as UTF-8"
+            ) from None
 
 
 def place_of(path: Path, names: Sequence[str], column: str) -> int:

@@ -1,65 +1,74 @@
-"""Rows of a file of texts: CSV, TSV, JSONL, Parquet and plain lines, each also as .gz; every value is read as text.
+"""Rows of a file of texts: CSV, TSV, JSON, Parquet, Arrow and plain lines, each also packed; every value is text.
 
 01, NA, None and true stay as they stand in the file; what the file has no value for is None.
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
+from nlp_app.delimited import COMMA, OTHERS, delimiter_of
 from nlp_app.errors import DataError, TokenizerError
-from nlp_app.formats import EVERY_NAME, FORMATS, NAMES
-from nlp_app.rows import MAX_CHARACTERS, Row, Value, decoded_lines, is_packed
+from nlp_app.formats import BINARY, EVERY_NAME, FORMATS, NAMES
+from nlp_app.packing import PACKED, open_file, plain_suffix
+from nlp_app.recoding import UTF_8, encoding_of, open_text
+from nlp_app.rows import MAX_CHARACTERS, Row, Value, decoded_lines
 from nlp_app.tokenizer import check_text
 
 
-def read_rows(path: Path, columns: Sequence[str], lists: Sequence[str] = ()) -> Iterator[Row]:
+def read_rows(
+    path: Path, columns: Sequence[str], lists: Sequence[str] = (), *, encoding: str | None = None
+) -> Iterator[Row]:
     """Read the named columns of a table, row by row.
 
     Args:
-        path: a file whose name ends in one of FORMATS, or in that and .gz.
+        path: a file whose name ends in one of FORMATS, or in that and one of PACKED.
         columns: names of columns, each of which the file must have.
         lists: names of those in which a list of texts may stand.
+        encoding: of text; None for what a mark at its beginning says, and UTF-8 without one.
 
     Raises:
         DataError: the file cannot be used; the message names it, the line and the remedy.
     """
     reader = FORMATS[_format(path)]
-    with open_file(path) as stream:
+    with opened(path, encoding) as stream:
         for row in reader(stream, path, columns):
-            for column, value in zip(columns, row.values, strict=True):
-                if isinstance(value, tuple) and column not in lists:
-                    raise DataError(f"{path}:{row.line}: {column!r} is a list, but must be a text")
-                for text in value if isinstance(value, tuple) else (value,):
-                    _check_value(text, path, row.line, repr(column))
+            check_row(row, columns, lists, path)
             yield row
 
 
-def read_texts(path: Path, columns: Sequence[str]) -> Iterator[str]:
+def check_row(row: Row, columns: Sequence[str], lists: Sequence[str], path: Path) -> None:
+    """Raise a DataError where a value is none that a text may have, or a list where a text must be."""
+    for column, value in zip(columns, row.values, strict=True):
+        if isinstance(value, tuple) and column not in lists:
+            raise DataError(f"{path}:{row.line}: {column!r} is a list, but must be a text")
+        for text in value if isinstance(value, tuple) else (value,):
+            check_value(text, path, row.line, repr(column))
+
+
+def read_texts(path: Path, columns: Sequence[str], *, encoding: str | None = None) -> Iterator[str]:
     """The texts of a table, or of a file of any other name, which holds a text a line.
 
     Raises:
         DataError: the file cannot be used.
     """
-    if _suffix(path) not in FORMATS:
-        with open_file(path) as stream:
+    if plain_suffix(path) not in FORMATS:
+        with open_text(path, encoding) as stream:
             yield from read_lines(stream, path)
     else:
-        for _, values in read_rows(path, columns):
+        for _, values in read_rows(path, columns, encoding=encoding):
             yield join_columns(values)
 
 
-def column_names(path: Path, *, every: bool = False) -> list[str]:
+def column_names(path: Path, *, every: bool = False, encoding: str | None = None) -> list[str]:
     """The columns that the first row of a table has, or every column that a row has.
 
     Raises:
         DataError: the file cannot be used.
     """
     names = (EVERY_NAME if every else NAMES)[_format(path)]
-    with open_file(path) as stream:
+    with opened(path, encoding) as stream:
         return names(stream, path)
 
 
@@ -71,7 +80,7 @@ def read_lines(stream: IO[bytes], path: Path) -> Iterator[str]:
     """
     for number, line in enumerate(decoded_lines(stream, path), start=1):
         text = line.rstrip("\r\n")
-        _check_value(text, path, number, "the line")
+        check_value(text, path, number, "the line")
         yield text
 
 
@@ -80,34 +89,39 @@ def join_columns(values: Sequence[Value]) -> str:
     return " ".join(value for value in values if isinstance(value, str) and value)
 
 
-@contextmanager
-def open_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked where its name ends in .gz; what goes wrong while it is read becomes a DataError."""
-    try:
-        with gzip.open(path, "rb") if is_packed(path) else path.open("rb") as stream:
-            yield cast(IO[bytes], stream)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder: name a file") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is no whole gzip file ({error}): copy it again, or take .gz off its name") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+def noticed(path: Path, encoding: str | None = None) -> list[str]:
+    """What was seen of a file that its name does not tell, as the ends of sentences."""
+    if plain_suffix(path) in BINARY:
+        return []
+    found = []
+    if encoding is None:
+        with open_file(path) as stream:
+            encoding = encoding_of(stream)
+        found += [] if encoding == UTF_8 else [f"is read as {encoding}"]
+    if plain_suffix(path) == ".csv":
+        with open_text(path, encoding) as stream:
+            delimiter = delimiter_of(next(decoded_lines(stream, path), ""), COMMA)
+        found += [] if delimiter == COMMA else [f"has its columns parted by {OTHERS[delimiter]}"]
+    return found
+
+
+def opened(path: Path, encoding: str | None = None) -> AbstractContextManager[IO[bytes]]:
+    """A file of a known format, or of lines, as its reader reads it."""
+    return open_file(path) if plain_suffix(path) in BINARY else open_text(path, encoding)
 
 
 def _format(path: Path) -> str:
-    suffix = _suffix(path)
+    suffix = plain_suffix(path)
     if suffix not in FORMATS:
-        raise DataError(f"{path}: unknown kind of file: its name must end in {', '.join(FORMATS)}, or in that and .gz")
+        packed = ", ".join(PACKED)
+        raise DataError(
+            f"{path}: unknown kind of file: its name must end in {', '.join(FORMATS)}, or in that and one of {packed}"
+        )
     return suffix
 
 
-def _suffix(path: Path) -> str:
-    return (path.with_suffix("") if is_packed(path) else path).suffix.lower()
-
-
-def _check_value(value: str | None, path: Path, line: int, name: str) -> None:
+def check_value(value: str | None, path: Path, line: int, name: str) -> None:
+    """Raise a DataError where a text is too long, or is none that UTF-8 can write."""
     if value is None:
         return
     if len(value) > MAX_CHARACTERS:

@@ -20,7 +20,8 @@ ORDER = [
     "config", "decision", "tokenizer", "characters", "_ngrams", "ngrams", "places",
     "encoding", "probabilities", "explanation", "golden", "folder", "parts", "contents",
     "ngram_batch", "model", "folded", "_folded", "compiled", "device", "scoring", "quantize", "weights", "explain",
-    "checkpoint", "onnx_checkpoint", "predictor", "rows", "delimited", "formats", "tables", "predict",
+    "checkpoint", "onnx_checkpoint", "predictor", "rows", "packing", "recoding", "delimited", "arrow", "formats",
+    "tables", "predict",
 ]  # fmt: skip
 MAY_IMPORT = {"nlp_app": {"nlp_app"}, "training": {"nlp_app", "training"}, "serving": {"nlp_app", "serving"}}
 ROOMS = {"nlp_app", "training", "serving", "tests", "benchmarks"}

@@ -133,7 +133,7 @@ def test_each_number_is_of_the_kind_that_its_field_says() -> None:
     line = "--stop-rule pq --stop-threshold 0.5 --epochs 3 --kernel-sizes 2 4 --dropout 0"
     given = parse_options(line.split())
     assert (given.stop_threshold, given.epochs, given.kernel_sizes, given.dropout) == (0.5, 3, (2, 4), 0.0)
-    assert parse_options(["--train", "x.csv"]).train == Path("x.csv")
+    assert parse_options(["--train", "x.csv", "y.csv"]).train == ("x.csv", "y.csv")
 
 
 def test_only_the_vectors_of_others_are_trained_at_a_lower_rate() -> None:

@@ -208,7 +208,7 @@ GOOD = "text,label\nsnow,cold\nice,cold\nsun,hot\nfire,hot\n"
     [
         ("", "bad.csv is empty: its first line must name the columns"),
         ("text,label\n", "bad.csv holds no row"),
-        ("body,label\nx,a\n", "bad.csv has no column 'text': its columns are 'body', 'label'"),
+        ("words,label\nx,a\n", "bad.csv has no column 'text': its columns are 'words', 'label'"),
         ("text,label\nx,a\ny,\n", "bad.csv:3: the row has no 'label'"),
         ('text,label\n"x,a\ny,b\n', "bad.csv:2: a quote is opened in this row and never closed"),
         (b"text,label\n\xe9,a\n", "bad.csv:2: byte 1 of the line is 0xe9, which is not UTF-8"),

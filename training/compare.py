@@ -43,9 +43,7 @@ def main() -> int:
     _check(arguments)
     files = _files(arguments)
     for path in files.values():
-        train, _, _ = read_parts(
-            Options(train=path)
-        )  # or the last one's fault would be told after minutes of the others
+        train, *_ = read_parts(Options(train=path))  # or the last one's fault would be told after minutes of the others
         if train.multi_label:
             raise DataError(
                 f"{path} has lists of labels, but the losses compared are of one label a text: leave it out"

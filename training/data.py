@@ -8,12 +8,13 @@ from pathlib import Path
 
 from nlp_app.errors import DataError
 from nlp_app.rows import Value
-from nlp_app.tables import column_names, join_columns, read_rows, read_texts
+from nlp_app.tables import join_columns, read_texts
+from training.columns import choose_columns
+from training.source_files import Source
+from training.sources import Given, find_sources
 
 Labels = str | tuple[str, ...]
 """Of one text: its label, or the set of them where a text may have several or none."""
-LABEL_COLUMNS = ("label", "labels")
-"""Looked for in this order where no column is named."""
 EXAMPLES_SHOWN = 3
 MOST_LABELS = 1000
 """More, and fewer than two texts for each: then the column is one of ids or of texts."""
@@ -28,6 +29,12 @@ class Examples:
     labels: Sequence[Labels]
     """Of one kind for all texts."""
     lines: list[int]
+    origins: Sequence[int] = ()
+    """The place of each text's source among the sources."""
+    sources: tuple[Source, ...] = ()
+    """Where they were read."""
+    notes: Sequence[str] = ()
+    """What was found out while they were read, and should be said."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -54,47 +61,96 @@ class Examples:
             texts=[self.texts[row] for row in rows],
             labels=[self.labels[row] for row in rows],
             lines=[self.lines[row] for row in rows],
+            origins=[self.origins[row] for row in rows] if self.origins else (),
+            sources=self.sources,
         )
+
+    def place(self, row: int) -> str:
+        """Where a text is, for people."""
+        line = self.lines[row]
+        return self.sources[self.origins[row]].place(line) if self.sources else f"{self.path}:{line}"
+
+    def line(self, row: int) -> str:
+        """The same, where the file has been named: its line, if there is one file."""
+        return f"line {self.lines[row]}" if len(self.sources) < 2 else self.place(row)
 
 
 def read_examples(
-    path: Path, *, text_columns: Sequence[str], label_column: str | None = None, separator: str | None = None
+    given: Given,
+    *,
+    text_columns: Sequence[str] = (),
+    label_column: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    query: str | None = None,
+    split: str = "train",
 ) -> Examples:
-    """Read a file of labelled texts; several text columns are joined by a space.
+    """Read labelled texts; several text columns are joined by a space.
 
     Args:
-        path: the file.
-        text_columns: their names.
-        label_column: its name; None for the first of LABEL_COLUMNS that the file has.
+        given: where from, as of training.sources.find_sources.
+        text_columns: their names; none to look for one.
+        label_column: its name; None to look for it.
         separator: what stands between the labels of a text; None where a text has one, or the column holds lists.
+        encoding: of files of text; None for what they say themselves, and UTF-8.
+        query: of a database.
+        split: of the hub, where none is named.
 
     Raises:
-        DataError: the file cannot be used, holds no row, or a row breaks the rules for labels.
+        DataError: a source cannot be used, holds no row, or a row breaks the rules for labels.
     """
-    if label_column is None:
-        names = column_names(path)
-        label_column = next((name for name in LABEL_COLUMNS if name in names), LABEL_COLUMNS[0])
-    if label_column in text_columns:
-        raise DataError(f"column {label_column!r} cannot be both text and label: set --text-column or --label-column")
-    texts, values, lines = [], [], []
-    for line, (*parts, value) in read_rows(path, [*text_columns, label_column], lists=[label_column]):
-        texts.append(join_columns(parts))
-        values.append(value)
-        lines.append(line)
+    sources = find_sources(given, encoding=encoding, query=query, split=split)
+    texts_in, label_in, notes = choose_columns(sources[0].columns(), text_columns, label_column)
+    if label_in in texts_in:
+        raise DataError(f"column {label_in!r} cannot be both text and label: set --text-column or --label-column")
+    texts, values, lines, origins = [], [], [], []
+    for origin, source in enumerate(sources):
+        notes += source.notes()
+        for line, (*parts, value) in source.rows([*texts_in, label_in], [label_in]):
+            texts.append(join_columns(parts))
+            values.append(value)
+            lines.append(line)
+            origins.append(origin)
+    name = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
     if not texts:
-        raise DataError(f"{path} holds no row: there must be at least one text")
+        raise DataError(f"{name} holds no row: there must be at least one text")
+    if all(source.marked for source in sources) and max(map(len, values)) == 1:  # type: ignore[arg-type]
+        values = [value[0] if value else None for value in values]
     read = _several if separator or any(isinstance(value, tuple) for value in values) else _one
-    labels = [read(value, f"{path}:{line}", label_column, separator) for value, line in zip(values, lines, strict=True)]
-    return Examples(path=path, texts=texts, labels=labels, lines=lines)
+    places = zip(origins, lines, strict=True)
+    labels = [
+        read(value, sources[origin].place(line), label_in, separator)
+        for value, (origin, line) in zip(values, places, strict=True)
+    ]
+    examples = Examples(
+        path=Path(name), texts=texts, labels=labels, lines=lines, origins=origins, sources=tuple(sources), notes=notes
+    )
+    _check_alike(examples)
+    return examples
 
 
-def read_strangers(path: Path | None, text_columns: Sequence[str]) -> list[str]:
+def _check_alike(examples: Examples) -> None:
+    """Raise a DataError where the labels of one source are numbers, and those of another are not."""
+    labels: dict[int, set[str]] = defaultdict(set)
+    for origin, several in zip(examples.origins, examples.label_lists, strict=True):
+        labels[origin].update(several)
+    kinds = {origin: all(map(str.isdigit, found)) for origin, found in labels.items() if found}
+    numbers = next((origin for origin, are in kinds.items() if are), None)
+    others = next((origin for origin in kinds if not any(map(str.isdigit, labels[origin]))), None)
+    if numbers is not None and others is not None:
+        (first, number), (second, word) = ((examples.sources[one].name, min(labels[one])) for one in (numbers, others))
+        raise DataError(
+            f"the labels of {first} are numbers, as {number!r}, those of {second} words, as {word!r}: write both alike"
+        )
+
+
+def read_strangers(path: Path | None, text_columns: Sequence[str], encoding: str | None = None) -> list[str]:
     """The texts of a file that are none of the model's kind, without a label; none where there is no file.
 
     Raises:
         DataError: the file cannot be used, or holds no text.
     """
-    texts = [] if path is None else list(read_texts(path, text_columns))
+    texts = [] if path is None else list(read_texts(path, text_columns, encoding=encoding))
     if path is not None and not texts:
         raise DataError(f"{path} holds no text: there must be at least one")
     return texts
@@ -138,7 +194,7 @@ def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
     if len(rows) == len(examples):
         return examples, []
     kept = set(rows)
-    dropped = [f"line {examples.lines[row]}" for row in range(len(examples)) if row not in kept]
+    dropped = [examples.line(row) for row in range(len(examples)) if row not in kept]
     return examples.take(rows), [
         f"{examples.path}: dropped {count_of(dropped, 'row')} with blank text: {_some(dropped)}"
     ]
@@ -162,7 +218,7 @@ def odd_labels(examples: Examples) -> list[str]:
             f"{examples.path}: {count_of(twins, 'group')} of labels differing only in case or surrounding space, "
             f"kept as separate classes: {_some(twins)}"
         )
-    if none := [f"line {line}" for line, labels in zip(examples.lines, examples.labels, strict=True) if labels == ()]:
+    if none := [examples.line(row) for row, labels in enumerate(examples.labels) if labels == ()]:
         told.append(f"{examples.path}: {count_of(none, 'row')} with no label, kept as examples of none: {_some(none)}")
     return told
 
@@ -197,11 +253,11 @@ def check_kind(examples: Examples, *, multi_label: bool) -> None:
 def check_labels_known(examples: Examples, labels: Sequence[str]) -> None:
     """Raise a DataError where a label was never seen in training."""
     known = set(labels)
-    for several, line in zip(examples.label_lists, examples.lines, strict=True):
+    for row, several in enumerate(examples.label_lists):
         for label in several:
             if label not in known:
                 raise DataError(
-                    f"{examples.path}:{line}: the label {label!r} was never seen in training: "
+                    f"{examples.place(row)}: the label {label!r} was never seen in training: "
                     "correct it, or add training rows that have it"
                 )
 

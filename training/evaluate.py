@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nlp_app.errors import OutputError, quit_at_once, run_command
@@ -18,12 +18,15 @@ from rich.table import Table
 
 from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
+from nlp_app.recoding import check_encoding
+from training.columns import TEXT
 from training.console import make_console, warn
 from training.data import Examples, Labels, check_kind, read_examples, read_strangers
 from training.flags import filled
 from training.metrics import Confusion, LabelSets, Tally
 from training.reliability import check_plot, plot_reliability
 from training.report import print_pairs
+from training.sources import files_of, names_of
 from training.writable import check_file
 
 MATRIX_LABELS = 20
@@ -35,8 +38,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
     parser.add_argument(
-        "--data", type=Path, required=True, help="labelled texts: .csv, .tsv, .jsonl, .parquet, or .gz of it"
+        "--data",
+        type=filled("--data"),
+        nargs="+",
+        required=True,
+        help="labelled texts: whatever --train of training.run takes",
     )
+    parser.add_argument("--query", type=filled("--query"), help="what to read of a database: SELECT text, label FROM …")
+    parser.add_argument("--encoding", type=filled("--encoding"), help="of files of text, such as cp1251")
     parser.add_argument("--text-column", nargs="+", action="extend", help="column with the text (default: text)")
     parser.add_argument(
         "--label-column", help="column with the label, or with lists of labels (default: label, labels)"
@@ -60,26 +69,31 @@ def main() -> int:
     options = parser.parse_args()
     if options.reliability_plot is not None:
         check_plot(options.reliability_plot)
+    check_encoding(options.encoding)
+    data = tuple(options.data)
     if options.errors is not None:
-        check_errors_file(options.errors, options.data)
+        check_errors_file(options.errors, files_of(data))
     predictor = Predictor.load(options.checkpoint, device=options.device)
-    columns = options.text_column or ["text"]
     examples = read_examples(
-        options.data,
-        text_columns=columns,
+        data,
+        text_columns=options.text_column or (),
         label_column=options.label_column,
         separator=options.label_separator,
+        encoding=options.encoding,
+        query=options.query,
+        split="test",
     )
+    columns = options.text_column or [TEXT]
     check_kind(examples, multi_label=predictor.checkpoint.config.multi_label)
     predictions = predictor.predict(examples.texts)
     tally = tally_of(predictor.labels, examples, predictions)
-    strangers = predictor.predict(read_strangers(options.out_of_scope, columns))
+    strangers = predictor.predict(read_strangers(options.out_of_scope, columns, options.encoding))
     if options.errors is not None:
         write_file(options.errors.resolve(), errors_csv(examples, predictions))
     if options.reliability_plot is not None:
         scores = torch.tensor([prediction.score for prediction in predictions])
         right = torch.tensor([*map(is_best_right, examples.label_lists, predictions)])
-        plot_reliability(options.reliability_plot, scores, right, title=options.data.name)
+        plot_reliability(options.reliability_plot, scores, right, title=names_of(data) or "")
     scope = {"texts": share_out_of_scope(predictions), "strangers": share_out_of_scope(strangers)}
     if options.json:
         print(json.dumps({**tally.to_json(), "out_of_scope": scope}, ensure_ascii=False, indent=2))
@@ -100,10 +114,10 @@ def print_scope(console: Console, scope: Mapping[str, float | None]) -> None:
     console.print(f"called out of scope: {', '.join(shares)}")
 
 
-def check_errors_file(errors: Path, data: Path) -> None:
+def check_errors_file(errors: Path, data: Iterable[Path]) -> None:
     """Raise an OutputError where the file of wrong answers cannot be written, or is something's place."""
     check_file("--errors", errors)
-    if errors.exists() and data.exists() and errors.samefile(data):
+    if errors.exists() and any(path.exists() and errors.samefile(path) for path in data):
         raise OutputError(f"--errors {errors} is the --data file, which it would replace: name another")
 
 
@@ -116,8 +130,12 @@ def tally_of(labels: Sequence[str], examples: Examples, predictions: Sequence[Pr
 
 
 def errors_csv(examples: Examples, predictions: Sequence[Prediction]) -> bytes:
-    """The wrong answers as CSV: line, text, label, predicted, score; the most confident first."""
-    answers = zip(examples.lines, examples.texts, examples.labels, predictions, strict=True)
+    """The wrong answers as CSV: line, text, label, predicted, score; the most confident first.
+
+    Of several files the line is FILE:LINE.
+    """
+    places = examples.lines if len(examples.sources) < 2 else [examples.place(row) for row in range(len(examples))]
+    answers = zip(places, examples.texts, examples.labels, predictions, strict=True)
     wrong = [answer for answer in answers if not _is_right(answer[2], answer[3])]
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)

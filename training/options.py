@@ -10,7 +10,9 @@ from torch import Tensor
 from nlp_app.errors import ConfigError
 from nlp_app.quantize import FLOAT32
 from nlp_app.quantize import KINDS as WEIGHTS
+from nlp_app.recoding import check_encoding
 from nlp_app.tokenizer import KINDS
+from training.columns import TEXT
 from training.cooccurrence import COOCCURRENCE, STARTS
 from training.early_stopping import MEASURES, RULES, EarlyStopping, Margin
 from training.flags import add, check, option
@@ -21,13 +23,17 @@ from training.recompute import MODES as RECOMPUTE
 from training.sampling import NONE, SAMPLINGS
 from training.schedules import SCHEDULES
 from training.sharding import MODES as SHARDING
+from training.sources import Given
 from training.step import PRECISIONS
 
 SAMPLE = Path(__file__).parent / "sample"
 OPEN = "by the number of texts"
 SHOWN = {
     "train": "the sample set",
-    "label_column": "label, or labels where there is none",
+    "label_column": "label, labels, or the one that is called like them",
+    "text_column": "text, or the one that is called like it",
+    "validation": "none",
+    "test": "none",
     "embedding_dim": "128, or that of --vectors",
     "epochs": OPEN,
     "learning_rate": "by the number of classes",
@@ -54,13 +60,25 @@ REFIT_TOKENS = 600_000
 class Options:
     """What the user asked for; how the defaults were found is in docs/decisions.md."""
 
-    train: Path = option(
-        SAMPLE / "train.csv", "labelled texts: .csv, .tsv, .jsonl or .parquet, each also as .gz", free=True
+    train: Given = option(
+        SAMPLE / "train.csv",
+        "labelled texts: files (.csv, .tsv, .jsonl, .json, .parquet, .arrow, fastText's lines; each also as .gz, "
+        ".bz2, .zst), patterns, folders, - for standard input, hub:owner/name, the address of a database",
+        free=True,
+        many=True,
     )
-    validation: Path | None = option(
-        None, "labelled texts that choose the epoch; default: a part of --train", free=True
+    validation: Given | None = option(
+        None, "labelled texts that choose the epoch; default: a part of --train", free=True, many=True
     )
-    test: Path | None = option(None, "labelled texts, read after training ended, that measure the result", free=True)
+    test: Given | None = option(
+        None, "labelled texts, read after training ended, that measure the result", free=True, many=True
+    )
+    query: str | None = option(None, "what to read of the database of --train: SELECT text, label FROM …")
+    validation_query: str | None = option(None, "of the database of --validation", free=True)
+    test_query: str | None = option(None, "of the database of --test", free=True)
+    encoding: str | None = option(
+        None, "of files of text, such as cp1251; default: what a mark at their beginning says, else UTF-8", free=True
+    )
     out_of_scope: Path | None = option(
         None, "texts unlike those of --train, read after training ended: how many are called out of scope", free=True
     )
@@ -77,7 +95,7 @@ class Options:
     reliability_plot: Path | None = option(
         None, "draw scores against shares of right answers into this .png or .svg file", free=True
     )
-    text_column: tuple[str, ...] = option(("text",), "column with the text; several are joined by a space", many=True)
+    text_column: tuple[str, ...] = option((), "column with the text; several are joined by a space", many=True)
     label_column: str | None = option(None, "column with the label, or with lists of labels")
     label_separator: str | None = option(None, "what stands between the labels of a text that may have several")
     overwrite: bool = option(False, "replace the checkpoint in --output, or an interrupted run beside it", free=True)
@@ -179,6 +197,7 @@ class Options:
     def __post_init__(self) -> None:
         for one in fields(self):
             check(one, getattr(self, one.name))
+        check_encoding(self.encoding)
         self._check_parts()
         self._check_stopping()
         self._check_teacher()
@@ -212,6 +231,11 @@ class Options:
         for name, value in open_values.items():
             values[name] = value if values[name] is None else values[name]
         return Recipe(**values)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Of texts without labels, where no column is looked for."""
+        return self.text_column or (TEXT,)
 
     @property
     def evened_out(self) -> bool:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -21,8 +20,11 @@ from training.losses import AUTO, OUTPUT_OF, class_weights
 from training.options import Options
 from training.pretrain import read_unlabelled
 from training.sampling import NONE
+from training.sources import Given, files_of
 from training.start import Start, embedding_dim, make_start
 from training.vectors import read_vectors
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,12 @@ def prepare(options: Options, console: Console) -> Prepared:
     Raises:
         DataError: the data cannot be used.
     """
-    for path in (options.test, options.out_of_scope):
-        if path is not None and not path.is_file():  # it is read last: say now that it is not there
+    for path in (*files_of(options.test), *files_of(options.out_of_scope)):
+        if not path.exists():  # it is read last: say now that it is not there
             raise DataError(f"there is no file {path}")
-    train, validation, warnings = read_parts(options)
+    train, validation, warnings, notes = read_parts(options)
+    for note in notes:
+        console.print(note, highlight=False)
     for warning in warnings:
         warn(console, warning)
     options.loss_of(None, multi_label=train.multi_label)  # or it says now what the loss does not take
@@ -99,27 +103,36 @@ def prepare(options: Options, console: Console) -> Prepared:
     )  # fmt: skip
 
 
-def read_parts(options: Options) -> tuple[Examples, Examples, list[str]]:
-    """The training and the validation part, and what to warn of."""
-    train, warnings = without_blank(read(options.train, options))
+def read_parts(options: Options) -> tuple[Examples, Examples, list[str], list[str]]:
+    """The training and the validation part, what to warn of, and what to say."""
+    whole = read(options.train, options)
+    notes = [*whole.notes]
+    train, warnings = without_blank(whole)
     warnings += odd_labels(train)
     label_set(train)
     if options.validation is None:
         train, validation = split(train, share=options.validation_share, seed=options.seed)
     else:
-        validation = read(options.validation, options)
+        validation = read(options.validation, options, VALIDATION)
+        notes += [note for note in validation.notes if note not in notes]
     if validation.multi_label != train.multi_label:
         kinds = ("lists of labels", "one label a text")
         first, second = kinds if train.multi_label else kinds[::-1]
         raise DataError(f"{train.path} holds {first}, but {validation.path} {second}: write both alike")
     check_labels_known(validation, sorted(train.label_counts))
-    return train, validation, warnings
+    return train, validation, warnings, notes
 
 
-def read(path: Path, options: Options) -> Examples:
-    """The examples of a file, by the columns of the options."""
+def read(given: Given, options: Options, part: str = TRAIN) -> Examples:
+    """The examples of a part, by the columns of the options."""
     return read_examples(
-        path, text_columns=options.text_column, label_column=options.label_column, separator=options.label_separator
+        given,
+        text_columns=options.text_column,
+        label_column=options.label_column,
+        separator=options.label_separator,
+        encoding=options.encoding,
+        query={TRAIN: options.query, VALIDATION: options.validation_query, TEST: options.test_query}[part],
+        split=part,
     )
 
 

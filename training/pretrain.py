@@ -24,12 +24,13 @@ from nlp_app.device import find_device
 from nlp_app.errors import DataError
 from nlp_app.formats import FORMATS
 from nlp_app.model import TextClassifier
-from nlp_app.rows import is_packed
+from nlp_app.packing import plain_suffix
 from nlp_app.tables import column_names, read_texts
 from nlp_app.tokenizer import SPECIAL_TOKENS, UNK_ID, Tokenizer, pad
 from training.batches import epoch_batches, steps_per_epoch
+from training.columns import LABELS
 from training.console import warn
-from training.data import LABEL_COLUMNS, count_of
+from training.data import count_of
 from training.options import Options
 
 HIDDEN = 0.15
@@ -60,14 +61,14 @@ def read_unlabelled(path: Path, options: Options) -> Unlabelled:
     Raises:
         DataError: the file cannot be used, has labels, or holds no text.
     """
-    if (path.with_suffix("") if is_packed(path) else path).suffix.lower() in FORMATS:
-        labels = {*LABEL_COLUMNS, options.label_column} - {*options.text_column}
-        if named := [name for name in column_names(path, every=True) if name in labels]:
+    if plain_suffix(path) in FORMATS:
+        labels = {*LABELS, options.label_column} - {*options.text_column}
+        if named := [name for name in column_names(path, every=True, encoding=options.encoding) if name in labels]:
             raise DataError(
                 f"{path} has a column {named[0]!r}, but --unlabelled takes texts without labels: "
                 "drop the column, or give the file as --train"
             )
-    texts = [text for text in read_texts(path, options.text_column) if text.strip()]
+    texts = [text for text in read_texts(path, options.text_columns, encoding=options.encoding) if text.strip()]
     if len(texts) < 2:
         raise DataError(f"{path} holds {count_of(texts, 'text')} not blank: --unlabelled needs 2 or more")
     return Unlabelled(texts=texts, digest=hashlib.sha256(json.dumps(texts).encode()).hexdigest())

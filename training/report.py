@@ -35,6 +35,7 @@ from training.metrics import Confusion, LabelSets, Tally
 from training.options import Options
 from training.prepare import Prepared
 from training.progress import shown
+from training.sources import names_of
 from training.state import RunState
 from training.validate import tally_of
 
@@ -179,10 +180,14 @@ def _whole(epochs: float) -> float:
 
 def trained(options: Options) -> dict[str, Any]:
     """What config.json tells of the training: no clock time, so that equal runs give equal model versions."""
-    files = {name: getattr(options, name) for name in ("train", "validation", "unlabelled")}
-    files |= {name: getattr(options, name) and Path(getattr(options, name)) for name in ("vectors", "teacher")}
-    named = {name: path and os.fsencode(path.name).decode(errors="replace") for name, path in files.items()}
+    files = ("train", "validation", "unlabelled", "vectors", "teacher")
+    named = {name: (told := names_of(getattr(options, name))) and as_utf8(told) for name in files}
     return {"options": {**options.fingerprint(), **named}, "versions": versions()}
+
+
+def as_utf8(name: str) -> str:
+    """A name of a file, which on Unix may be any bytes."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def versions() -> dict[str, str]:

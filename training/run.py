@@ -27,7 +27,7 @@ from training.memory import out_of_memory_said
 from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
 from training.phases import as_done, train
-from training.prepare import Prepared, prepare, read
+from training.prepare import TEST, Prepared, prepare, read
 from training.reliability import plot_reliability
 from training.state import RunState, StateStore
 from training.teacher import check_name, find_teacher
@@ -104,13 +104,13 @@ def finish(
     failures = []
     try:
         if options.test is not None and not interrupted:
-            examples = read(options.test, options)
+            examples = read(options.test, options, TEST)
             test, answers = report.test_scores(module, prepared.tokenizer, selected.decision, examples)
             part = "test"
     except DataError as error:
         failures.append(f"but not tested: {error}")
     try:
-        strangers = read_strangers(options.out_of_scope, options.text_column)
+        strangers = read_strangers(options.out_of_scope, options.text_columns, options.encoding)
     except DataError as error:
         failures.append(f"but not tried on the texts out of scope: {error}")
     scope = report.out_of_scope(prepared, module, selected, examples, strangers)

@@ -19,9 +19,9 @@ from nlp_app.config import ModelConfig
 from nlp_app.encoding import encode
 from nlp_app.errors import ConfigError, DataError
 from nlp_app.folder import MANIFEST
+from nlp_app.packing import open_file
 from nlp_app.rows import decoded_lines
 from nlp_app.scoring import score
-from nlp_app.tables import open_file
 from training.data import Examples
 from training.encoder import EncoderTeacher, load_encoder
 from training.prepare import Prepared
@@ -135,7 +135,7 @@ class ScoresFile:
         """
         found = dict(_read(self.path, prepared.config))
         check()
-        places = [(text, f"{part.path}:{line}") for part in prepared.examples for text, line in _rows(part)]
+        places = [(text, part.place(row)) for part in prepared.examples for row, text in enumerate(part.texts)]
         if missing := [place for text, place in places if text not in found]:
             raise DataError(
                 f"{self.path} has no scores for {len(missing):,} of the {len(places):,} training and validation texts, "
@@ -144,10 +144,6 @@ class ScoresFile:
         table = torch.tensor([found[text] for text, _ in places]).clamp(LEAST, 1 - LEAST)
         logits = torch.logit(table) if prepared.config.multi_label else table.log()
         return logits[: len(prepared.train)], logits[len(prepared.train) :]
-
-
-def _rows(examples: Examples) -> Iterator[tuple[str, int]]:
-    return zip(examples.texts, examples.lines, strict=True)
 
 
 def _read(path: Path, config: ModelConfig) -> Iterator[tuple[str, list[float]]]:

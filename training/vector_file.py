@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from nlp_app.errors import DataError
+from nlp_app.packing import open_file
 from nlp_app.rows import decoded_lines
-from nlp_app.tables import open_file
 
 LEAST = 3
 """Numbers of a vector; with fewer, torchtext takes a line for the header."""
