@@ -43,7 +43,7 @@ COPY deploy/locks/onnx.txt deploy/slim.sh locks/
 COPY --from=lister /sbom /sbom
 RUN python3 -m venv /app/venv && /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/onnx.txt \
     && /app/venv/bin/pip check \
-    && sh locks/slim.sh huggingface-hub hf-xet fsspec tqdm \
+    && sh locks/slim.sh setuptools huggingface-hub hf-xet fsspec tqdm \
     && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /app/venv/bin/python
 
 FROM torch AS training-packages

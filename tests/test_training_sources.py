@@ -318,6 +318,7 @@ def test_no_password_is_written_down(tmp_path: Path) -> None:
         (["--train", "sqlite:///x.db"], "sqlite:///x.db is a database: say with --query what to read of it"),
         (["--train", "x.csv", "--query", "SELECT 1"], "--query is of a database, and none is given"),
         (["--train", "nothing://x", "--query", "SELECT 1"], "nothing://x: the database's driver is missing"),
+        (["--train", "https://me:x@host/a.csv"], "https://me:***@host/a.csv is not fetched: download it, and name the"),
         (["--train", "nowhere-*.csv"], "nowhere-*.csv matches no file: correct the pattern"),
         (["--train", "nowhere.csv"], "there is no file nowhere.csv"),
         (["--train", "x.csv", "--encoding", "utf-9"], "--encoding is 'utf-9', which is none: give utf-8"),

@@ -16,6 +16,8 @@ Given = str | Path | tuple[str | Path, ...]
 """What a flag for labelled texts takes: one or several."""
 NOT_TABLES = {"dataset_info.json", "state.json", "dataset_infos.json"}
 """That `datasets` writes beside its tables."""
+REMOTE = {"http", "https", "ftp", "s3", "gs", "file"}
+"""Whose addresses are no databases."""
 ADDRESS = re.compile(r"[a-z][a-z0-9+]*://")
 
 
@@ -36,6 +38,8 @@ def find_sources(
         ConfigError: a database without a query, or the other way round.
     """
     words = given if isinstance(given, tuple) else (given,)
+    if remote := next((word for word in words if is_address(word) and str(word).partition("://")[0] in REMOTE), None):
+        raise ConfigError(f"{hide_password(remote)} is not fetched: download it, and name the file")
     databases = [word for word in words if is_address(word)]
     if databases and not query:
         raise ConfigError(f"{hide_password(databases[0])} is a database: say with --query what to read of it")
