@@ -25,6 +25,8 @@ ARG TORCH_INDEX_URL=
 COPY deploy/locks/torch.txt deploy/locks/cuda.txt locks/
 RUN python3 -m venv /app/venv && /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/torch.txt \
     ${TORCH_INDEX_URL:+--extra-index-url ${TORCH_INDEX_URL}} \
+    && if [ -n "${TORCH_INDEX_URL}" ] && ! ls -d /app/venv/lib/python3*/site-packages/torch-*+*.dist-info; then \
+    echo "error: no wheel of TORCH_INDEX_URL for this Python and processor is in deploy/locks/torch.txt: python deploy/lock.py WHEEL adds it" >&2; exit 1; fi \
     && if grep -q "^Requires-Dist: \(nvidia\|cuda\)" /app/venv/lib/python3*/site-packages/torch-*.dist-info/METADATA; then \
     /app/venv/bin/pip install --no-deps --require-hashes --requirement locks/cuda.txt; fi
 
@@ -63,9 +65,10 @@ RUN /app/venv/bin/python -m training.run --output /sample && /app/venv/bin/pytho
 
 # What the images that serve have in common.
 FROM base AS server
+ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="nlp_app" \
       org.opencontainers.image.description="A text classifier over HTTP" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/app/venv/bin:$PATH HOME=/tmp NLP_APP_HOST=0.0.0.0 NLP_APP_PORT=8000
 USER 10001:10001
@@ -85,9 +88,10 @@ COPY --from=compiled /app/nlp_app/_ngrams*.so nlp_app/
 COPY serving serving
 
 FROM base AS training
+ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="nlp_app training" \
       org.opencontainers.image.description="Trains a text classifier" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/app/venv/bin:$PATH HOME=/tmp MPLCONFIGDIR=/tmp
 COPY --from=training-packages /app/venv /app/venv

@@ -7,7 +7,9 @@ The database is the export of osv.dev for PyPI, or any zip of records of its sch
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile
@@ -39,14 +41,14 @@ def main() -> int:
     options = parser.parse_args()
     try:
         installed = {one for path in options.sboms for one in packages(path)}
-        with ZipFile(options.database) as database:
-            count, found = len(database.namelist()), audit(installed, records(database))
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        known = list(records(options.database))
+        found = audit(installed, known)
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for one in found:
         print(one)
-    print(f"{len(installed)} packages, {count} records, {len(found)} found")
+    print(f"{len(installed)} packages, {len(known)} records, {len(found)} found")
     return int(bool(found))
 
 
@@ -56,32 +58,51 @@ def packages(sbom: Path) -> set[tuple[str, str]]:
     Raises:
         ValueError: it lists none, or is no such list.
     """
-    told = json.loads(sbom.read_bytes())
-    found = {(str(canonicalize_name(one["name"])), str(one["version"])) for one in told.get("components", [])}
+    try:
+        components = json.loads(sbom.read_bytes())["components"]
+        found = {(str(canonicalize_name(one["name"])), str(one["version"])) for one in components}
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{sbom} is no CycloneDX list of packages with versions ({error!r})") from None
     if not found:
         raise ValueError(f"{sbom} lists no packages")
     return found
 
 
-def records(database: ZipFile) -> Iterator[Record]:
-    """Those that were not withdrawn."""
-    for name in database.namelist():
-        record: Record = json.loads(database.read(name))
-        if "withdrawn" not in record:
-            yield record
+def records(path: Path) -> list[Record]:
+    """Those about packages of PyPI that were not withdrawn.
+
+    Raises:
+        ValueError: there are none, so that nothing could be found, or the file holds something else.
+    """
+    try:
+        with ZipFile(path) as database:
+            found = [json.loads(database.read(name)) for name in database.namelist() if name.endswith(".json")]
+        kept = [one for one in found if "withdrawn" not in one and of_pypi(one)]
+    except (ValueError, AttributeError, TypeError, BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no zip of OSV records ({error!r})") from None
+    if not kept:
+        raise ValueError(f"{path} has no record of a package of PyPI: it is another export, or cut short")
+    return kept
 
 
 def audit(installed: Iterable[tuple[str, str]], known: Iterable[Record]) -> list[Finding]:
     """What is known of what is installed, in order."""
-    versions = dict(installed)
+    versions: dict[str, set[str]] = defaultdict(set)
+    for name, version in installed:
+        versions[name].add(version)
     return sorted(
-        Finding(name, versions[name], record["id"], ", ".join(fixes(affected)))
+        Finding(name, version, record["id"], ", ".join(fixes(affected)))
         for record in known
-        for affected in record.get("affected", [])
-        if affected.get("package", {}).get("ecosystem") == "PyPI"
-        and (name := canonicalize_name(affected["package"]["name"])) in versions
-        and is_affected(versions[name], affected)
+        for affected in of_pypi(record)
+        for name in [canonicalize_name(affected["package"]["name"])]
+        for version in versions.get(name, ())
+        if is_affected(version, affected)
     )
+
+
+def of_pypi(record: Record) -> list[Record]:
+    """What a record says of packages of PyPI."""
+    return [one for one in record.get("affected", []) if one.get("package", {}).get("ecosystem") == "PyPI"]
 
 
 def is_affected(version: str, affected: Record) -> bool:
@@ -97,7 +118,7 @@ def _in_range(version: Version, events: Iterable[Mapping[str, str]]) -> bool:
     inside = False
     for kind, text in sorted((next(iter(one.items())) for one in events), key=lambda one: parse(one[1])):
         at = parse(text)
-        if kind == "introduced" and version >= at:
+        if kind == "introduced" and (version >= at or text == "0"):
             inside = True
         elif (kind == "fixed" and version >= at) or (kind == "last_affected" and version > at):
             inside = False

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from uuid import uuid4
 
 HOST = "127.0.0.1"
 START_S = 60.0
@@ -45,7 +46,7 @@ def size_mb(tag: str) -> float:
 
 
 def run_command(
-    tag: str, command: Sequence[str], environment: Mapping[str, str], volumes: Mapping[Path, str]
+    tag: str, command: Sequence[str], environment: Mapping[str, str], volumes: Mapping[Path, str], name: str = ""
 ) -> tuple[list[str], dict[str, str]]:
     """What starts a container, and its environment; volumes are host folders and where they are, as /model:ro."""
     if TOOL:
@@ -53,6 +54,7 @@ def run_command(
         told = " ".join(f"{name}={value}" for name, value in environment.items())
         return [TOOL, "run", tag, *command], {**os.environ, "RUN_ENV": told, "RUN_VOLUMES": mounted}
     flags = ["--rm", "--network", "host", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108
+    flags += ["--name", name] if name else []
     flags += [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
     flags += [part for host, place in volumes.items() for part in ("--volume", f"{host}:{place}")]
     flags += ["--entrypoint", command[0]] if command else []
@@ -110,8 +112,8 @@ def serving(
     prefix: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A container that serves at a port, killed when this is left; what it says goes to standard error."""
-    told = {"NLP_APP_PORT": str(port), "NLP_APP_HOST": HOST, **(environment or {})}
-    program, variables = run_command(tag, ["python", "-c", CLOCK, *(command or SERVE)], told, volumes or {})
+    told, name = {"NLP_APP_PORT": str(port), "NLP_APP_HOST": HOST, **(environment or {})}, f"{tag}-{uuid4()}"
+    program, variables = run_command(tag, ["python", "-c", CLOCK, *(command or SERVE)], told, volumes or {}, name)
     with subprocess.Popen(
         [*prefix, *program], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -122,6 +124,8 @@ def serving(
                 raise RuntimeError(f"the container did not start: {first}{process.communicate()[1]}")
             yield Server(process, port, float(first))
         finally:
+            if not TOOL:  # whose process is not the container
+                subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
             process.kill()
 
 
@@ -139,6 +143,8 @@ def torch_source(folder: Path) -> list[str]:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), pinned]
     subprocess.run(command, check=True)
     (wheel,) = wheels.glob("*.whl")
+    if "+cpu" not in wheel.name:  # then it is what the build takes anyway
+        return []
     digest = subprocess.run(["sha256sum", wheel], check=True, capture_output=True, text=True).stdout.split()[0]
     name = wheel.name.replace("+", "%2B")
     (wheels / "index.html").write_text(f'<a href="{name}#sha256={digest}">{wheel.name}</a>\n')

@@ -10,6 +10,7 @@ from nlp_app.errors import NlpAppError
 from nlp_app.folder import MANIFEST
 from serving.inference import Inference
 from serving.measures import Measures, OfModel
+from serving.need import check_reload
 from serving.settings import Served, Settings
 
 logger = logging.getLogger(__name__)
@@ -62,14 +63,15 @@ class Slot:
             seen, files = _manifest(self.served.folder), _files(self.served.folder)
             if (seen and seen == self._seen) or (files == self._failed and not again):
                 return None
+            try:
+                check_reload(self.served.folder, self._settings.runtime)
+            except NlpAppError as error:
+                return self._refuse(error, files)
             new = self._new(self.served.folder)
             await new.load()
             if new.failure is not None:
-                self._failed = files
                 await new.close()
-                self._measures.reloads["failed"] += 1
-                logger.error("%s goes on with its old checkpoint: %s", self.served.name, new.failure)
-                return new.failure
+                return self._refuse(new.failure, files)
             self._seen = seen
             old, self.current = self.current, new
             self._measures.reloads["done"] += 1
@@ -78,6 +80,13 @@ class Slot:
             self._draining.add(draining)
             draining.add_done_callback(self._draining.discard)
             return None
+
+    def _refuse(self, failure: NlpAppError, files: object) -> NlpAppError:
+        """Go on with the old one."""
+        self._failed = files
+        self._measures.reloads["failed"] += 1
+        logger.error("%s goes on with its old checkpoint: %s", self.served.name, failure)
+        return failure
 
     def _new(self, folder: Path) -> Inference:
         return Inference(served=self.served._replace(folder=folder), settings=self._settings, measures=self._measures)

@@ -1,23 +1,25 @@
 """Whether the models fit into the memory that a container may use: said before the kernel ends the process."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from nlp_app.errors import ConfigError
 from nlp_app.folder import ONNX_FILE
 from nlp_app.parts import CONFIG, MODEL
+from nlp_app.quantize import FLOAT32
 from serving.cpus import CGROUP
 from serving.settings import Settings
 
 MB = 1_000_000
-PROCESS_MB = {"torch": 190, "onnx": 65}
+PROCESS_MB = {"torch": 220, "onnx": 65}
 """Of a process that has no model yet: what it writes, since the kernel takes back what it read from files."""
 TABLE = 1 << 27
 """Bytes; a larger table of convolutions is not made (nlp_app/folded.py)."""
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 """Of version 2 and 1 of cgroups."""
+USED = ("memory.current", "memory/memory.usage_in_bytes")
 
 
 def check_memory(settings: Settings, cgroup: Path = CGROUP) -> None:
@@ -33,23 +35,44 @@ def check_memory(settings: Settings, cgroup: Path = CGROUP) -> None:
 
 def needed_bytes(settings: Settings) -> int:
     """What a process writes at most while it loads its models, about."""
-    return PROCESS_MB[settings.runtime] * MB + sum(_of_models(settings))
+    return PROCESS_MB[settings.runtime] * MB + sum(
+        _of_model(one.folder, settings.runtime) for one in settings.checkpoint
+    )
 
 
-def _of_models(settings: Settings) -> Iterator[int]:
-    for served in settings.checkpoint:
-        with suppress(OSError, ValueError, LookupError, TypeError):  # loading it will say what is wrong with it
-            if settings.runtime == "onnx":
-                yield 2 * (served.folder / ONNX_FILE).stat().st_size
-            else:
-                model = json.loads((served.folder / CONFIG).read_bytes())["model"]
-                table = 4 * model["vocab_size"] * sum(model["kernel_sizes"]) * model["num_filters"]
-                yield 2 * (served.folder / MODEL).stat().st_size + (2 * table if table <= TABLE else 0)
+def check_reload(folder: Path, runtime: str, cgroup: Path = CGROUP) -> None:
+    """Raise a ConfigError where a model does not fit beside all that is in memory now, the one that it replaces too."""
+    allowed, used, needed = allowed_bytes(cgroup), first_number(cgroup, USED), _of_model(folder, runtime)
+    if allowed is not None and used is not None and needed > allowed - used:
+        raise ConfigError(
+            f"{folder} needs about {needed / MB:.0f} MB of memory beside the old one, but {(allowed - used) / MB:.0f} "
+            f"are left of {allowed / MB:.0f}: give the container more, or start the server again"
+        )
+
+
+def _of_model(folder: Path, runtime: str) -> int:
+    """What is written in memory while a model is loaded, about; 0 of one that cannot be: loading it will say why."""
+    try:
+        if runtime == "onnx":
+            return 2 * (folder / ONNX_FILE).stat().st_size
+        config = json.loads((folder / CONFIG).read_bytes())
+        model, stored = config["model"], (folder / MODEL).stat().st_size
+        table = 4 * model["vocab_size"] * sum(model["kernel_sizes"]) * model["num_filters"]
+        # Of 8 bits on disk each weight becomes one of 32 in memory, while the file is there too.
+        weights = 5 * stored if config.get("weights", FLOAT32) != FLOAT32 else 2 * stored
+        return int(weights + (2 * table if table <= TABLE else 0))
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
 
 
 def allowed_bytes(cgroup: Path) -> int | None:
     """That a container may use; None where there is no limit."""
-    for name in LIMITS:
+    return first_number(cgroup, LIMITS)
+
+
+def first_number(cgroup: Path, names: Sequence[str]) -> int | None:
+    """Of the first of these files that is there."""
+    for name in names:
         with suppress(OSError, ValueError):
             return int((cgroup / name).read_text())
     return None

@@ -82,8 +82,35 @@ def run(folder: Path, *records: Record, components: object = ({"name": "Jinja2",
 def test_the_command(tmp_path: Path) -> None:
     done = run(tmp_path, FIXED, record(("introduced", "0"), withdrawn="2024-01-01T00:00:00Z"))
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == "jinja2 3.1.2: PYSEC-1, fixed in 3.1.3\n1 packages, 2 records, 1 found\n"
-    assert run(tmp_path).returncode == 0
+    assert done.stdout == "jinja2 3.1.2: PYSEC-1, fixed in 3.1.3\n1 packages, 1 records, 1 found\n"
+    assert run(tmp_path, record(("introduced", "4"))).returncode == 0
+
+
+def test_each_version_of_several_lists_is_looked_at() -> None:
+    for versions in (["3.1.2", "3.1.6"], ["3.1.6", "3.1.2"]):
+        assert [one.version for one in audit([("jinja2", one) for one in versions], [FIXED])] == ["3.1.2"]
+
+
+def test_a_version_before_the_first_is_affected_from_the_beginning_on() -> None:
+    assert is_affected("0.0.0a1", record(("introduced", "0"))["affected"][0])
+
+
+@pytest.mark.parametrize(
+    ("records", "components", "message"),
+    [
+        ([], None, "has no record of a package of PyPI: it is another export, or cut short"),
+        ([{"affected": [{"package": {"ecosystem": "npm", "name": "x"}}]}], None, "has no record of a package of PyPI"),
+        ([[1]], None, "is no zip of OSV records ("),
+        ([FIXED], [{"name": "x"}], "is no CycloneDX list of packages with versions (KeyError('version'))"),
+        ([FIXED], 3, "is no CycloneDX list of packages"),
+    ],
+)
+def test_what_could_find_nothing_is_an_error(tmp_path: Path, records: Any, components: Any, message: str) -> None:
+    given = {} if components is None else {"components": components}
+    done = run(tmp_path, *records, **given)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_bad_files(tmp_path: Path) -> None:
@@ -100,4 +127,7 @@ def test_bad_files(tmp_path: Path) -> None:
     ]
     (tmp_path / "sbom.json").write_text('{"components": [{"name": "a", "version": "1"}]}')
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "error: File is not a zip file\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"error: {tmp_path / 'all.zip'} is no zip of OSV records (BadZipFile('File is not a zip file'))\n",
+    )

@@ -16,7 +16,9 @@ from nlp_app import Predictor
 from nlp_app.errors import NlpAppError
 from nlp_app.folder import MANIFEST
 from serving import Settings, create_app
+from serving import models as models_module
 from serving.models import Models
+from serving.need import check_reload
 from tests.conftest import write_checkpoint
 from tests.test_serving_app import detail, hold_until, wait_until_loaded
 from tests.test_serving_main import call, server, wait_until_ready
@@ -145,6 +147,24 @@ def test_a_new_checkpoint_is_loaded(folders: dict[str, Path], tmp_path: Path, ho
         process.terminate()
         assert process.communicate() == ("", "")
     assert process.returncode == 0
+
+
+def test_a_checkpoint_for_which_there_is_no_memory_changes_nothing(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(folders["sky"], folder)
+    (tmp_path / "memory.max").write_text("1000")
+    (tmp_path / "memory.current").write_text("1000")
+    with TestClient(create_app(Settings(checkpoint=folder))) as client:
+        wait_until_loaded(client)
+        monkeypatch.setattr(models_module, "check_reload", functools.partial(check_reload, cgroup=tmp_path))
+        before = client.post("/predict", json={"inputs": "x"}).json()
+        shutil.rmtree(folder)
+        shutil.copytree(folders["sea"], folder)
+        (failure,) = reload(client)
+        assert "MB of memory beside the old one, but 0 are left of 0" in str(failure)
+        assert client.post("/predict", json={"inputs": "x"}).json() == before
 
 
 def test_a_checkpoint_that_cannot_be_loaded_changes_nothing(

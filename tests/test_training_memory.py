@@ -49,6 +49,11 @@ def test_free_memory_is_the_least_of_machine_and_container(tmp_path: Path, monke
     assert free_bytes(CPU) == 4000 * 1024
     (tmp_path / "memory.max").write_text("3000000\n")
     assert free_bytes(CPU) == 2000000
+    (tmp_path / "memory.max").unlink()
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("3000000\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("500000\n")
+    assert free_bytes(CPU) == 2500000
 
 
 def test_knows_out_of_memory_where_it_sees_it() -> None:

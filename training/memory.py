@@ -1,7 +1,7 @@
 """Whether a batch fits into memory: an estimate beforehand, and what an error says afterwards."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,10 @@ BACKWARD = 0.7
 COPIES = 5
 """Of the parameters: weights, gradients, AdamW's two moments, the running mean."""
 CGROUP = Path("/sys/fs/cgroup")
+GROUP_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
 MEMINFO = Path("/proc/meminfo")
 SMALLER = "--max-length, --num-filters, --embedding-dim or --vocab-size"
 """What a model that does not fit may have less of."""
@@ -101,9 +105,9 @@ def _of_machine() -> int | None:
 
 
 def _of_group() -> int | None:
-    """The limit of a container (cgroup v2), less what is in use."""
-    try:
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return None if limit == "max" else int(limit) - int(used)
-    except (OSError, ValueError):
-        return None
+    """The limit of a container, of version 2 or 1 of cgroups, less what is in use."""
+    for names in GROUP_FILES:
+        with suppress(OSError, ValueError):  # ValueError: "max"
+            limit, used = (int((CGROUP / name).read_text()) for name in names)
+            return limit - used
+    return None
