@@ -12,6 +12,7 @@ from nlp_app.config import ModelConfig
 from nlp_app.errors import ConfigError, DataError
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import Tokenizer
+from training.audit_quick import quick_warnings
 from training.batches import Dataset
 from training.console import warn
 from training.data import Examples, check_labels_known, label_set, odd_labels, read_examples, split, without_blank
@@ -110,6 +111,7 @@ def read_parts(options: Options) -> tuple[Examples, Examples, list[str], list[st
     train, warnings = without_blank(whole)
     warnings += odd_labels(train)
     label_set(train)
+    whole_train = train
     if options.validation is None:
         train, validation = split(train, share=options.validation_share, seed=options.seed)
     else:
@@ -120,6 +122,7 @@ def read_parts(options: Options) -> tuple[Examples, Examples, list[str], list[st
         first, second = kinds if train.multi_label else kinds[::-1]
         raise DataError(f"{train.path} holds {first}, but {validation.path} {second}: write both alike")
     check_labels_known(validation, sorted(train.label_counts))
+    warnings += quick_warnings(whole_train, None if options.validation is None else validation)
     return train, validation, warnings, notes
 
 
