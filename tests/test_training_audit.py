@@ -27,8 +27,12 @@ from training.data import read_examples
 from training.options import SAMPLE
 
 DATA = pytest.mark.skipif("NLP_APP_DATA" not in os.environ, reason="NLP_APP_DATA names no folder of sets")
-CLEAN = [(f"the {animal} number {number} is {mood}", animal) for number, mood in enumerate(
-    ["glad", "sad", "calm", "loud", "shy", "bold", "kind", "mean", "fast", "slow"]) for animal in ("horse", "mouse")]  # fmt: skip
+MOODS = ["glad", "sad", "calm", "loud", "shy", "bold", "kind", "mean", "fast", "slow"]
+CLEAN = [
+    (f"the {animal} number {number} is {mood}", animal)
+    for number, mood in enumerate(MOODS)
+    for animal in ("horse", "mouse")
+]
 
 
 def part(rows: list[tuple[str, str]], name: str = "train") -> Part:
