@@ -2,9 +2,10 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from nlp_app.errors import DataError
 from nlp_app.rows import Value
@@ -41,6 +42,11 @@ class Examples:
     def label_lists(self) -> list[tuple[str, ...]]:
         """The labels of each text, of whichever kind."""
         return [labels if isinstance(labels, tuple) else (labels,) for labels in self.labels]
+
+    @property
+    def characters(self) -> int:
+        """Of all texts together."""
+        return sum(map(len, self.texts))
 
     @property
     def label_counts(self) -> Counter[str]:
@@ -83,7 +89,7 @@ def read_examples(
         lines.append(line)
     if not texts:
         raise DataError(f"{path} holds no row: there must be at least one text")
-    read = _several if separator or any(isinstance(value, tuple) for value in values) else _one
+    read = several_labels if separator or any(isinstance(value, tuple) for value in values) else one_label
     labels = [read(value, f"{path}:{line}", label_column, separator) for value, line in zip(values, lines, strict=True)]
     return Examples(path=path, texts=texts, labels=labels, lines=lines)
 
@@ -100,14 +106,14 @@ def read_strangers(path: Path | None, text_columns: Sequence[str]) -> list[str]:
     return texts
 
 
-def _one(value: Value, place: str, column: str, _: str | None) -> Labels:
+def one_label(value: Value, place: str, column: str, _: str | None) -> Labels:
     """The label of a text that has one."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{place}: the row has no {column!r}: give it a label or remove it")
     return value
 
 
-def _several(value: Value, place: str, column: str, separator: str | None) -> Labels:
+def several_labels(value: Value, place: str, column: str, separator: str | None) -> Labels:
     """The labels of a text that may have several or none."""
     if isinstance(value, str) and value and separator is None:
         raise DataError(f"{place}: {column!r} is a text, where other rows have a list: write [{value!r}]")
@@ -146,7 +152,14 @@ def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
 
 def odd_labels(examples: Examples) -> list[str]:
     """What to tell of the labels: those with one text, and those that differ only in case or surrounding space."""
-    counts = examples.label_counts
+    told = odd_counts(examples.path, examples.label_counts)
+    if none := [f"line {line}" for line, labels in zip(examples.lines, examples.labels, strict=True) if labels == ()]:
+        told.append(f"{examples.path}: {count_of(none, 'row')} with no label, kept as examples of none: {_some(none)}")
+    return told
+
+
+def odd_counts(path: Path, counts: Mapping[str, int]) -> list[str]:
+    """What to tell of labels, by the number of texts that each has."""
     single = [repr(label) for label, count in counts.items() if count == 1]
     alike: dict[str, list[str]] = defaultdict(list)
     for label in counts:
@@ -155,19 +168,35 @@ def odd_labels(examples: Examples) -> list[str]:
     told = []
     if single:
         told.append(
-            f"{examples.path}: {count_of(single, 'label')} with one text each, kept for training only: {_some(single)}"
+            f"{path}: {count_of(single, 'label')} with one text each, kept for training only: {_some(single)}"
         )
     if twins:
         told.append(
-            f"{examples.path}: {count_of(twins, 'group')} of labels differing only in case or surrounding space, "
+            f"{path}: {count_of(twins, 'group')} of labels differing only in case or surrounding space, "
             f"kept as separate classes: {_some(twins)}"
         )
-    if none := [f"line {line}" for line, labels in zip(examples.lines, examples.labels, strict=True) if labels == ()]:
-        told.append(f"{examples.path}: {count_of(none, 'row')} with no label, kept as examples of none: {_some(none)}")
     return told
 
 
-def label_set(train: Examples) -> tuple[str, ...]:
+class Counted(Protocol):
+    """A part of the texts whose labels were counted."""
+
+    @property
+    def path(self) -> Path:
+        """Where they come from."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels or none."""
+
+    @property
+    def label_counts(self) -> Counter[str]:
+        """How many texts have each label."""
+
+    def __len__(self) -> int: ...
+
+
+def label_set(train: Counted) -> tuple[str, ...]:
     """The classes, sorted.
 
     Raises:
