@@ -148,7 +148,7 @@ def epoch_batches(
     """
     draw = np.random.default_rng([seed, epoch])
     order = draw.permutation(len(lengths)) if shares is None else take(draw, shares)
-    by_length = np.asarray(lengths) if isinstance(lengths, Sequence) else lengths
+    by_length: Lengths = np.asarray(lengths) if isinstance(lengths, Sequence) else lengths
     batches: list[NDArray[np.int64]] = []
     for pool in _slices(order, batch_size * BATCHES_PER_POOL):  # in place: of many texts there is one array of rows
         pool[:] = pool[np.argsort(by_length[pool], kind="stable")]

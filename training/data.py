@@ -16,6 +16,7 @@ Labels = str | tuple[str, ...]
 LABEL_COLUMNS = ("label", "labels")
 """Looked for in this order where no column is named."""
 EXAMPLES_SHOWN = 3
+ALL_BLANK = "the text of every row is blank: is this the right text column?"
 MOST_LABELS = 1000
 """More, and fewer than two texts for each: then the column is one of ids or of texts."""
 
@@ -140,7 +141,7 @@ def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
     """
     rows = [row for row, text in enumerate(examples.texts) if text.strip()]
     if not rows:
-        raise DataError(f"{examples.path}: the text of every row is blank: is this the right text column?")
+        raise DataError(f"{examples.path}: {ALL_BLANK}")
     if len(rows) == len(examples):
         return examples, []
     kept = set(rows)
@@ -167,9 +168,7 @@ def odd_counts(path: Path, counts: Mapping[str, int]) -> list[str]:
     twins = [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]
     told = []
     if single:
-        told.append(
-            f"{path}: {count_of(single, 'label')} with one text each, kept for training only: {_some(single)}"
-        )
+        told.append(f"{path}: {count_of(single, 'label')} with one text each, kept for training only: {_some(single)}")
     if twins:
         told.append(
             f"{path}: {count_of(twins, 'group')} of labels differing only in case or surrounding space, "
@@ -277,9 +276,19 @@ def split(examples: Examples, *, share: float, seed: int) -> tuple[Examples, Exa
 
 def count_of(items: Sequence[object], noun: str) -> str:
     """`1 row`, `2 rows`."""
-    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
+    return number_of(len(items), noun)
+
+
+def number_of(count: int, noun: str) -> str:
+    """The same by their number."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _some(items: Sequence[str]) -> str:
-    more = len(items) - EXAMPLES_SHOWN
-    return ", ".join(items[:EXAMPLES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return some_of(items[:EXAMPLES_SHOWN], len(items))
+
+
+def some_of(first: Sequence[str], count: int) -> str:
+    """The first EXAMPLES_SHOWN of so many."""
+    more = count - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more > 0 else "")
