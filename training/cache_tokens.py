@@ -28,6 +28,7 @@ from training.cache_files import (
     open_sealed,
     read_table,
     record,
+    replace_file,
     seal,
     whole_entries,
 )  # fmt: skip
@@ -36,7 +37,7 @@ from training.sampled import Numbers
 from training.stages import Stage
 
 FORMAT = 1
-LENGTHS = "lengths.bin"
+LENGTHS, TOKENIZER = "lengths.bin", "tokenizer.json"
 """(N,) int32, in a file of its own, as an epoch looks at all of them."""
 Process = subprocess.Popen[bytes]
 
@@ -95,7 +96,8 @@ def _tokenise(
         console.print(f"{len(entries):,} of {len(jobs):,} tables were tokenised before: going on from there")
     done = sum(entry["rows"] for entry in entries.values())
     with Stage(console=console, name="tokenising", done=done / len(texts)) as stage:
-        for entry in _entries(todo, tokenizer, max_length):
+        replace_file(folder / TOKENIZER, tokenizer.to_bytes())
+        for entry in _entries(todo, [str(folder / TOKENIZER), str(max_length)]):
             record(folder, entry)
             entries[entry["name"]] = entry
             done += entry["rows"]
@@ -106,9 +108,9 @@ def _tokenise(
     return seal(folder, {"format": FORMAT, "tokens": tokens}, [*in_order, lengths])
 
 
-def _entries(todo: list[tuple[Path, Path]], tokenizer: Tokenizer, max_length: int) -> Iterator[Entry]:
+def _entries(todo: list[tuple[Path, Path]], arguments: list[str]) -> Iterator[Entry]:
     """Those of the tables that are made, as they come."""
-    with _processes(min(cores(), len(todo)), tokenizer, max_length) as idle:
+    with _processes(min(cores(), len(todo)), arguments) as idle:
 
         def make(job: tuple[Path, Path]) -> Entry:
             process = idle.get()
@@ -135,7 +137,6 @@ def _ask(process: Process, job: tuple[Path, Path]) -> Entry:
     texts, output = map(str, job)
     try:
         process.stdin.write(json.dumps({"texts": texts, "output": output}).encode() + b"\n")
-        process.stdin.flush()
         answer = process.stdout.readline()
     except BrokenPipeError:
         answer = b""
@@ -151,9 +152,8 @@ def _ask(process: Process, job: tuple[Path, Path]) -> Entry:
 
 
 @contextmanager
-def _processes(count: int, tokenizer: Tokenizer, max_length: int) -> Iterator["SimpleQueue[Process]"]:
+def _processes(count: int, arguments: list[str]) -> Iterator["SimpleQueue[Process]"]:
     """So many processes that tokenise, none of which outlives this."""
-    settings = {"tokenizer": tokenizer.to_bytes().decode(), "max_length": max_length}
     # One thread each: as many processes as cores, with a pool of threads in every one, would be in each other's way.
     threads = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
@@ -162,14 +162,12 @@ def _processes(count: int, tokenizer: Tokenizer, max_length: int) -> Iterator["S
     with ExitStack() as stack:
         for _ in range(count):
             process = subprocess.Popen(
-                [sys.executable, "-m", "training.cache_worker"],
+                [sys.executable, "-m", "training.cache_worker", *arguments],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
+                bufsize=0,
             )  # fmt: skip
             stack.enter_context(process)
             stack.callback(process.kill)
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(settings).encode() + b"\n")
-            process.stdin.flush()
             idle.put(process)
         yield idle
 

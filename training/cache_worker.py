@@ -1,4 +1,4 @@
-"""A process that tokenises tables of texts: a tokenizer comes in, then a line for each table, and one goes out.
+"""A process that tokenises tables of texts: a line comes in for each of them, and one goes out.
 
 Not multiprocessing's: that would import torch here too, through the main program, which takes 200 MB for nothing.
 """
@@ -22,10 +22,10 @@ SHORT_IDS = 1 << 16
 
 def main() -> int:
     """Work until standard input ends, as it does where the run that started this is killed."""
-    settings = json.loads(sys.stdin.readline())
-    tokenizer = Tokenizer.from_bytes(settings["tokenizer"].encode())
+    path, max_length = sys.argv[1:]
+    tokenizer = Tokenizer.from_bytes(Path(path).read_bytes())
     for line in sys.stdin:
-        answer = json.dumps(_answer(json.loads(line), tokenizer, settings["max_length"]))
+        answer = json.dumps(_answer(json.loads(line), tokenizer, int(max_length)))
         with contextlib.suppress(BrokenPipeError):  # whoever asked was killed
             os.write(1, answer.encode() + b"\n")
     return 0
