@@ -28,6 +28,7 @@ from training.source import LabelledText, Source, exceeds, file_source
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_texts, "ROWS", 7)
+    monkeypatch.setattr(cache_tokens, "cores", lambda: 1)  # one process is soon there
 
 
 class Told(Console):
@@ -265,7 +266,7 @@ def test_a_process_that_tokenises_says_that_the_disk_is_full(tmp_path: Path) -> 
 
 
 def test_a_process_that_ends_before_its_work_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_tokens.sys, "executable", "/bin/true")
+    monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(OutputError, match=r"a process that tokenises .*texts-0000\d.arrow ended with 0, as where"):
         make(tmp_path, source_of(weather(30)))
 
@@ -356,12 +357,12 @@ def make_whole(path: Path, cache: Path, harm: str = "") -> subprocess.CompletedP
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A file, and the cache of it that nobody disturbed."""
     folder = tmp_path_factory.mktemp("unbroken")
     path = rows_csv(folder / "rows.csv", 40)
     assert make_whole(path, folder / "cache").returncode == 0
-    yield path, folder / "cache"
+    return path, folder / "cache"
 
 
 @pytest.mark.parametrize(

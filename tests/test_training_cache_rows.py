@@ -12,10 +12,9 @@ from nlp_app.errors import DataError
 from nlp_app.tokenizer import Tokenizer
 from tests.conftest import LABELS, ROW_LABELS, TEXTS, make_tokenizer
 from tests.test_training_data import SETS, examples
-from training import cache_texts, held
+from training import cache_texts, cache_tokens, held
 from training.batches import Dataset, epoch_batches
 from training.cache_texts import cache_texts as cached
-from training.cache_tokens import cache_tokens
 from training.cached_rows import CachedRows, Part
 from training.cached_texts import CachedTexts
 from training.data import Examples, Labels, split
@@ -36,6 +35,7 @@ def source_of(data: Examples, path: Path = Path("train.csv")) -> Source:
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_texts, "ROWS", 7)
+    monkeypatch.setattr(cache_tokens, "cores", lambda: 1)  # one process is soon there
 
 
 def rows_of(
@@ -45,7 +45,7 @@ def rows_of(
     texts, tokenizer = cached(source_of(data), folder, QUIET), tokenizer or make_tokenizer()
     settings: dict[str, object] = {"ngram_slots": FEW_SLOTS, "ngram_orders": (2, 3), "max_length": 6}
     config = ModelConfig(labels=LABELS, vocab_size=tokenizer.vocab_size, **(settings | values))  # type: ignore[arg-type]
-    tokens = cache_tokens(texts, folder, tokenizer, max_length=config.max_length, need=0, console=QUIET)
+    tokens = cache_tokens.cache_tokens(texts, folder, tokenizer, max_length=config.max_length, need=0, console=QUIET)
     rows = CachedRows(
         part=Part(texts=texts, held=np.array(held, dtype=np.int64)), tokens=tokens, tokenizer=tokenizer, config=config
     )
@@ -78,8 +78,8 @@ def test_batches_from_the_cache_are_those_in_memory(tmp_path: Path, held: list[i
         for one, other in zip(rows.batch(mine), expected.batch(theirs), strict=True):
             assert one.dtype == other.dtype
             assert one.tolist() == other.tolist()
-    for one, other in zip(rows.input_ids(10**9), expected.input_ids(0), strict=True):
-        assert one.tolist() == other.tolist()
+    ids, memory = rows.input_ids(10**9), expected.input_ids(0)
+    assert [one.tolist() for one in ids] == [one.tolist() for one in memory]
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -160,14 +160,12 @@ def test_the_same_of_several_labels(shared: Path, sets: list[tuple[str, ...]], s
 
 def same_split(data: Examples, folder: Path, share: float, seed: int) -> None:
     texts = cached(source_of(data), folder, QUIET)
-    try:
-        stay, back = split(data, share=share, seed=seed)
-    except DataError as error:
-        with pytest.raises(DataError) as mine:
+    if not any(all(data.label_counts[label] > 1 for label in labels) for labels in data.label_lists):
+        with pytest.raises(DataError, match="every text is the only one of a label"):
             held_rows(texts, share=share, seed=seed)
-        assert str(mine.value) == str(error)
         return
     part = Part(texts=texts, held=held_rows(texts, share=share, seed=seed))
+    stay, back = split(data, share=share, seed=seed)
     assert texts.examples(part.held) == back
     assert texts.examples(part.rows(np.arange(len(part)))) == stay
 

@@ -161,7 +161,7 @@ def _processes(count: int, arguments: list[str]) -> Iterator["SimpleQueue[Proces
     idle: SimpleQueue[Process] = SimpleQueue()
     with ExitStack() as stack:
         for _ in range(count):
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - this very program
                 [sys.executable, "-m", "training.cache_worker", *arguments],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
                 bufsize=0,

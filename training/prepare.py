@@ -77,7 +77,8 @@ def prepare(options: Options, console: Console) -> Prepared:
     for path in (options.test, options.out_of_scope):
         if path is not None and not path.is_file():  # it is read last: say now that it is not there
             raise DataError(f"there is no file {path}")
-    train, validation, warnings = read_large(options, console) if is_large(options) else read_parts(options)
+    large = is_large(options, console)
+    train, validation, warnings = read_large(options, console) if large else read_parts(options)
     for warning in warnings:
         warn(console, warning)
     options.loss_of(None, multi_label=train.multi_label)  # or it says now what the loss does not take
@@ -124,11 +125,15 @@ def prepare(options: Options, console: Console) -> Prepared:
     )  # fmt: skip
 
 
-def is_large(options: Options) -> bool:
+def is_large(options: Options, console: Console) -> bool:
     """Whether the training texts are kept on disk."""
     if options.cache != AUTO_CACHE:
         return options.cache == ALWAYS
-    return exceeds(source_of(options), CHARACTERS_IN_MEMORY)
+    large = exceeds(source_of(options), CHARACTERS_IN_MEMORY)
+    if large:
+        more = f"{options.train} has more than {CHARACTERS_IN_MEMORY:,} characters"
+        console.print(f"{more}: its texts are kept on disk (--cache never: in memory)")
+    return large
 
 
 def source_of(options: Options) -> Source:
