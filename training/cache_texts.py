@@ -7,7 +7,7 @@ are given in the order in which labels are first seen, so a table that is writte
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ FORMAT = 1
 """Of the tables and of what is told of them; another one is another cache."""
 ROWS, CHARACTERS = 65_536, 16_000_000
 """Of a table, at most: what is read again, and tokenised again, where a run is killed; and what is in memory."""
-GROWTH = 1.8
+GROWTH = 1.5
 """Bytes of the whole cache for each of the texts (docs/decisions.md)."""
 
 
@@ -129,26 +129,24 @@ def pieces(rows: Iterable[LabelledText]) -> Iterator[list[LabelledText]]:
 def _write(path: Path, piece: list[LabelledText], known: dict[str, int]) -> Entry:
     """Write a table; gives its entry, with what the rows have that is to be told."""
     rows = [row for row in piece if row.text.strip()]
+    texts, labels, lines = zip(*rows, strict=True) if rows else ((), (), ())
     several = isinstance(piece[0].labels, tuple)
-    lists = [row.labels if isinstance(row.labels, tuple) else (row.labels,) for row in rows]
-    new = list(dict.fromkeys(label for labels in lists for label in labels if label not in known))
+    flat = list(chain.from_iterable(labels)) if several else labels
+    new = [label for label in dict.fromkeys(flat) if label not in known]
     codes = known | {label: len(known) + place for place, label in enumerate(new)}
-    flat = pa.array([codes[label] for labels in lists for label in labels], pa.int32())
+    column = pa.array([codes[label] for label in flat], pa.int32())
     if several:
-        ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
-        flat = pa.ListArray.from_arrays(pa.array(ends), flat)
-    entry = write_table(path, {
-        "text": pa.array([row.text for row in rows], pa.string()),
-        "labels": flat,
-        "line": pa.array([row.line for row in rows], pa.int64()),
-    })  # fmt: skip
-    blank = [row.line for row in piece if not row.text.strip()]
-    none = [row.line for row in rows if row.labels == ()]
+        ends = np.cumsum([0, *map(len, labels)], dtype=np.int32)
+        column = pa.ListArray.from_arrays(pa.array(ends), column)
+    entry = write_table(
+        path, {"text": pa.array(texts, pa.string()), "labels": column, "line": pa.array(lines, pa.int64())}
+    )
+    blank = [row.line for row in piece if not row.text.strip()] if len(rows) < len(piece) else []
+    none = [line for line, one in zip(lines, labels, strict=True) if not one] if several else []
+    characters = sum(map(len, texts))
     return {
-        **entry, "read": len(piece), "labels": new, "several": several,
-        "characters": sum(len(row.text) for row in rows),
-        "size": sum(len(row.text) for row in piece) + sum(len(label) for labels in lists for label in labels),
-        "blank": len(blank), "blank_lines": blank[:EXAMPLES_SHOWN],
+        **entry, "read": len(piece), "labels": new, "several": several, "characters": characters,
+        "size": characters + sum(map(len, flat)), "blank": len(blank), "blank_lines": blank[:EXAMPLES_SHOWN],
         "none": len(none), "none_lines": none[:EXAMPLES_SHOWN],
     }  # fmt: skip
 

@@ -81,12 +81,16 @@ def labelled_texts(
     columns = [*text_columns, label_column]
     several = bool(separator) or _is_list(path, label_column)
     read = several_labels if several else one_label
-    for line, (*parts, value) in read_rows(path, columns, lists=[label_column]):
-        if isinstance(value, tuple) and not several:
+    for line, values in read_rows(path, columns, lists=[label_column]):
+        labels, parts = values[-1], values[:-1]
+        if isinstance(labels, tuple) and not several:
             raise DataError(
                 f"{path}:{line}: {label_column!r} is a list, where other rows have a text: write all of them as lists"
             )
-        yield LabelledText(join_columns(parts), read(value, f"{path}:{line}", label_column, separator), line)
+        if isinstance(labels, tuple) or several or not labels or not labels.strip():  # else it is as it shall be: most rows are spared the call
+            labels = read(labels, f"{path}:{line}", label_column, separator)
+        text = parts[0] if len(parts) == 1 and isinstance(parts[0], str) else join_columns(parts)
+        yield LabelledText(text, labels, line)
 
 
 def exceeds(source: Source, characters: int) -> bool:
