@@ -134,6 +134,9 @@ def test_refusals(refused: Refused, train_csv: Path, tmp_path: Path) -> None:
     assert "every row has the label 'a'" in refused(run.main, *common, "--train", one)
     single = write_csv(tmp_path / "single.csv", [("x", "a"), ("y", "b")])
     assert "every text is the only one of a label" in refused(run.main, *common, "--train", single)
+    inside = tmp_path / "out" / "cache"
+    message = refused(run.main, *common, "--train", train_csv, "--cache-dir", inside)
+    assert "lies in --output" in message
     (tmp_path / "file").touch()
     message = refused(run.main, *common, "--train", train_csv, "--cache-dir", tmp_path / "file")
     assert "cannot be written: Not a directory; name another with --cache-dir" in message

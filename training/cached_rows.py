@@ -15,7 +15,7 @@ from training.cache_tokens import CachedTokens
 from training.cached_texts import CachedTexts
 from training.sampled import Numbers, sample_rows, within
 
-NGRAM_TEXTS, NGRAM_BYTES = 200_000, 40_000_000
+NGRAM_TEXTS, NGRAM_BYTES = 150_000, 40_000_000
 """That the linear branch is fitted to, at most, in texts and in bytes of UTF-8 (docs/decisions.md)."""
 GATHERED_AT_ONCE = 65_536
 
