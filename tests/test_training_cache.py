@@ -420,6 +420,10 @@ def test_how_much_text_there_is_is_read_only_where_the_size_does_not_tell(tmp_pa
     assert exceeds(small, 199)
     assert not exceeds(small, 200)
     assert not exceeds(file_source(tmp_path / "none.csv", text_columns=["text"]), 0)
+    large = file_source(path, text_columns=["text"])
+    assert exceeds(Source(**{**vars(large), "read": never}), 60), "three times as much is large at a glance"
+    wide = write_csv(tmp_path / "wide.csv", [("x", "a", "y" * 500)] * 4, ("text", "label", "more"))
+    assert not exceeds(file_source(wide, text_columns=["text"]), 4), "of other columns nothing is kept"
 
 
 def test_the_texts_in_the_cache_are_those_of_the_source(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +13,10 @@ from nlp_app.tables import column_names, join_columns, read_rows
 from training.data import LABEL_COLUMNS, Labels, one_label, several_labels
 
 PACKED = (".gz", ".parquet")
-PACKING, MOST_PACKING = 3, 10
+PACKING, MOST_PACKING = 3, 8
 """Characters that a byte of a packed file holds: mostly, and at most, or hardly more."""
+FIRST_ROWS, WARY = 1000, 3
+"""By the share of the texts in so many rows it is guessed how much text a file has, and by how much that may be off."""
 
 
 class LabelledText(NamedTuple):
@@ -39,6 +42,8 @@ class Source:
     """About, of all texts and labels together."""
     most_characters: int
     """All texts together cannot have more, or hardly."""
+    least_characters: Callable[[], int] = lambda: 0
+    """They cannot have fewer, or hardly: asked for where the most does not settle it."""
 
 
 def file_source(
@@ -60,6 +65,7 @@ def file_source(
         read=read,
         bytes=size * (PACKING if packed else 1),
         most_characters=size * (MOST_PACKING if packed else 1),
+        least_characters=lambda: 0 if packed else int(size * _share(path, text_columns) / WARY),
     )
 
 
@@ -87,22 +93,38 @@ def labelled_texts(
             raise DataError(
                 f"{path}:{line}: {label_column!r} is a list, where other rows have a text: write all of them as lists"
             )
-        if isinstance(labels, tuple) or several or not labels or not labels.strip():  # else it is as it shall be: most rows are spared the call
+        if isinstance(labels, tuple) or several or not labels or not labels.strip():  # most rows are spared the call
             labels = read(labels, f"{path}:{line}", label_column, separator)
         text = parts[0] if len(parts) == 1 and isinstance(parts[0], str) else join_columns(parts)
         yield LabelledText(text, labels, line)
 
 
 def exceeds(source: Source, characters: int) -> bool:
-    """Whether all texts together have more characters; read only where the size does not tell."""
+    """Whether all texts together have more characters; counted only where the size does not tell."""
     if source.most_characters <= characters:
         return False
+    if source.least_characters() > characters:
+        return True
     read = 0
     for row in source.read():
         read += len(row.text)
         if read > characters:
             return True
     return False
+
+
+def _share(path: Path, text_columns: Sequence[str]) -> float:
+    """Of the text in all that the first rows of a file hold; 0 where that cannot be told."""
+    texts = every = 0
+    with suppress(DataError):
+        names = column_names(path)
+        for _, values in islice(read_rows(path, names, lists=names), FIRST_ROWS):
+            for name, value in zip(names, values, strict=True):
+                size = len("".join(value or "").encode())
+                every += size
+                texts += size if name in text_columns else 0
+        return texts / max(1, every)
+    return 0.0
 
 
 def _is_list(path: Path, column: str) -> bool:
