@@ -129,9 +129,9 @@ def _bare(
 
 def _batches(prepared: Prepared, options: Options, steps: int) -> list[tuple[Tensor, Tensor]]:
     """Those of the loop's first steps, epoch by epoch."""
-    lengths = [len(text.input_ids) for text in prepared.train.encoded]
     epochs: Iterator[Any] = (
-        epoch_batches(lengths, batch_size=options.batch_size, seed=options.seed, epoch=epoch) for epoch in count(1)
+        epoch_batches(prepared.train.lengths, batch_size=options.batch_size, seed=options.seed, epoch=epoch)
+        for epoch in count(1)
     )
     return [prepared.train.batch(rows) for rows in islice(chain.from_iterable(epochs), steps)]
 

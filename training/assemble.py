@@ -9,7 +9,7 @@ from rich.console import Console
 from nlp_app.device import find_device
 from nlp_app.errors import ConfigError
 from nlp_app.tokenizer import padded_length
-from training.batches import Dataset
+from training.batches import Rows
 from training.console import warn
 from training.interrupt import StopRequest
 from training.learner import Learner
@@ -30,7 +30,7 @@ def check_machine(options: Options) -> None:
 
 
 def new_learner(
-    options: Options, prepared: Prepared, data: Dataset, console: Console, stop: StopRequest | None = None
+    options: Options, prepared: Prepared, data: Rows, console: Console, stop: StopRequest | None = None
 ) -> Learner:
     """A learner with an untrained module.
 
@@ -89,7 +89,7 @@ def fitting(recipe: Recipe, prepared: Prepared, device: torch.device, console: C
 
 def longest(prepared: Prepared) -> int:
     """T of the longest batch."""
-    return padded_length(max(len(text.input_ids) for text in prepared.train.encoded))
+    return padded_length(prepared.train.longest)
 
 
 def explain_sizes(options: Options, prepared: Prepared, console: Console) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import compress
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,48 @@ from training.sampling import take
 BATCHES_PER_POOL = 16
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Lengths(Protocol):
+    """Tokens of each of N texts, such as an array of them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Of these rows, an array (M,)."""
+
+
+class Rows(Protocol):
+    """Encoded texts with their classes that can be trained on, wherever they are kept."""
+
+    def __len__(self) -> int: ...
+
+    def __add__(self, other: "Dataset", /) -> "Rows": ...
+
+    @property
+    def targets(self) -> Tensor:
+        """As of Dataset; of rows that are not in memory they are made anew each time."""
+
+    @property
+    def lengths(self) -> Lengths:
+        """Tokens of each text."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+
+    @property
+    def tokens(self) -> int:
+        """Of all texts together, as far as the model reads them."""
+
+    def input_ids(self, tokens: int) -> list[NDArray[Any]]:
+        """The ids of texts: of all, or where they are not in memory at even distances, about so many tokens."""
+
+    def every(self, step: int) -> "Dataset":
+        """Each text whose number is a multiple of step; where they are not in memory a sample of these."""
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """input_ids (B, T) and targets (B,) of these rows."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +99,20 @@ class Dataset:
         """Of all texts together, as far as the model reads them."""
         return sum(len(text.input_ids) for text in self.encoded)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text."""
+        return np.array([len(text.input_ids) for text in self.encoded])
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(len(text.input_ids) for text in self.encoded)
+
+    def input_ids(self, _: int) -> list[NDArray[Any]]:
+        """Of every text."""
+        return [text.input_ids for text in self.encoded]
+
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """input_ids (B, T) and targets (B,) of these rows."""
         input_ids = pad([self.encoded[row].input_ids for row in rows])
@@ -75,7 +131,12 @@ def targets_of(examples: Examples, config: ModelConfig) -> Tensor:
 
 
 def epoch_batches(
-    lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int, shares: NDArray[np.float64] | None = None
+    lengths: Sequence[int] | Lengths,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    shares: NDArray[np.float64] | None = None,
 ) -> list[NDArray[np.int64]]:
     """The rows of each batch of one epoch: every row once, batches of texts of like length in random order.
 
@@ -87,10 +148,11 @@ def epoch_batches(
     """
     draw = np.random.default_rng([seed, epoch])
     order = draw.permutation(len(lengths)) if shares is None else take(draw, shares)
-    by_length = np.asarray(lengths)
+    by_length: Lengths = np.asarray(lengths) if isinstance(lengths, Sequence) else lengths
     batches: list[NDArray[np.int64]] = []
-    for pool in _slices(order, batch_size * BATCHES_PER_POOL):
-        batches += _slices(pool[np.argsort(by_length[pool], kind="stable")], batch_size)
+    for pool in _slices(order, batch_size * BATCHES_PER_POOL):  # in place: of many texts there is one array of rows
+        pool[:] = pool[np.argsort(by_length[pool], kind="stable")]
+        batches += _slices(pool, batch_size)
     draw.shuffle(batches)
     return list(_without_single(batches))
 
@@ -102,7 +164,7 @@ def steps_per_epoch(texts: int, batch_size: int) -> int:
 
 
 def on_device(
-    data: Dataset, batches: Sequence[NDArray[np.int64]], device: torch.device
+    data: Rows, batches: Sequence[NDArray[np.int64]], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """input_ids and targets of each batch, on the device.
 

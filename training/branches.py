@@ -27,9 +27,8 @@ def fit_in_time(options: Options, prepared: Prepared, run: Run) -> Fitted:
     state.cut_short = [name for name in state.cut_short if name not in (NGRAMS, FOLDS)]  # of the sitting before
     if not prepared.config.ngram_slots:
         return Fitted()
-    tenth = prepared.train.every(TENTH)
-    asked = budget.limited and options.ngram_every == 1
-    if asked and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
+    tenth = prepared.train.every(TENTH) if budget.limited and options.ngram_every == 1 else None
+    if tenth is not None and len(tenth) >= FEW_TEXTS and tenth.targets.min() < tenth.targets.max():
         with budget.timed(NGRAMS):
             branch = linear_branch(prepared, tenth)
         if TENTH * budget.took[NGRAMS] > BRANCH_SHARE * budget.left():

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from training.assemble import new_learner
-from training.batches import Dataset
+from training.batches import Rows
 from training.fit import Run, select
 from training.interrupt import StopRequest
 from training.learner import Learner
@@ -67,7 +67,7 @@ def _learner(prepared: Prepared, path: Path, loss: str, precision: str, device: 
     )
 
 
-def _step(learner: Learner, data: Dataset) -> tuple[float, Tensor, Tensor]:
+def _step(learner: Learner, data: Rows) -> tuple[float, Tensor, Tensor]:
     """Loss, gradient as one vector, and logits (B, C) of the learner's next step; the tensors in float64."""
     seen: list[Tensor] = []
     hook = learner.module.output.register_forward_hook(lambda _, __, output: seen.append(output.detach().double()))

@@ -2,20 +2,22 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from nlp_app.errors import DataError
 from nlp_app.rows import Value
 from nlp_app.tables import join_columns, read_texts
 from training.columns import choose_columns
 from training.source_files import Source
-from training.sources import Given, find_sources
+from training.sources import Given, find_sources, name_of
 
 Labels = str | tuple[str, ...]
 """Of one text: its label, or the set of them where a text may have several or none."""
 EXAMPLES_SHOWN = 3
+ALL_BLANK = "the text of every row is blank: is this the right text column?"
 MOST_LABELS = 1000
 """More, and fewer than two texts for each: then the column is one of ids or of texts."""
 
@@ -50,6 +52,11 @@ class Examples:
         return [labels if isinstance(labels, tuple) else (labels,) for labels in self.labels]
 
     @property
+    def characters(self) -> int:
+        """Of all texts together."""
+        return sum(map(len, self.texts))
+
+    @property
     def label_counts(self) -> Counter[str]:
         """How many texts have each label."""
         return Counter(label for labels in self.label_lists for label in labels)
@@ -76,7 +83,7 @@ class Examples:
 
 
 def read_examples(
-    given: Given,
+    given: Given | list[Source],
     *,
     text_columns: Sequence[str] = (),
     label_column: str | None = None,
@@ -88,7 +95,7 @@ def read_examples(
     """Read labelled texts; several text columns are joined by a space.
 
     Args:
-        given: where from, as of training.sources.find_sources.
+        given: where from, as of training.sources.find_sources, or what it gave.
         text_columns: their names; none to look for one.
         label_column: its name; None to look for it.
         separator: what stands between the labels of a text; None where a text has one, or the column holds lists.
@@ -99,7 +106,7 @@ def read_examples(
     Raises:
         DataError: a source cannot be used, holds no row, or a row breaks the rules for labels.
     """
-    sources = find_sources(given, encoding=encoding, query=query, split=split)
+    sources = given if isinstance(given, list) else find_sources(given, encoding=encoding, query=query, split=split)
     texts_in, label_in, notes = choose_columns(sources[0].columns(), text_columns, label_column)
     if label_in in texts_in:
         raise DataError(f"column {label_in!r} cannot be both text and label: set --text-column or --label-column")
@@ -111,12 +118,12 @@ def read_examples(
             values.append(value)
             lines.append(line)
             origins.append(origin)
-    name = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
+    name = name_of(sources)
     if not texts:
         raise DataError(f"{name} holds no row: there must be at least one text")
     if all(source.marked for source in sources) and max(map(len, values)) == 1:  # type: ignore[arg-type]
         values = [value[0] if value else None for value in values]
-    read = _several if separator or any(isinstance(value, tuple) for value in values) else _one
+    read = several_labels if separator or any(isinstance(value, tuple) for value in values) else one_label
     places = zip(origins, lines, strict=True)
     labels = [
         read(value, sources[origin].place(line), label_in, separator)
@@ -131,14 +138,19 @@ def read_examples(
 
 def _check_alike(examples: Examples) -> None:
     """Raise a DataError where the labels of one source are numbers, and those of another are not."""
-    labels: dict[int, set[str]] = defaultdict(set)
+    labels: dict[str, set[str]] = defaultdict(set)
     for origin, several in zip(examples.origins, examples.label_lists, strict=True):
-        labels[origin].update(several)
-    kinds = {origin: all(map(str.isdigit, found)) for origin, found in labels.items() if found}
-    numbers = next((origin for origin, are in kinds.items() if are), None)
-    others = next((origin for origin in kinds if not any(map(str.isdigit, labels[origin]))), None)
-    if numbers is not None and others is not None:
-        (first, number), (second, word) = ((examples.sources[one].name, min(labels[one])) for one in (numbers, others))
+        labels[examples.sources[origin].name].update(several)
+    check_numbers(labels)
+
+
+def check_numbers(labels: Mapping[str, set[str]]) -> None:
+    """Raise a DataError where the labels of one name are numbers, and those of another are not."""
+    kinds = {name: all(map(str.isdigit, found)) for name, found in labels.items() if found}
+    first = next((name for name, are in kinds.items() if are), None)
+    second = next((name for name in kinds if not any(map(str.isdigit, labels[name]))), None)
+    if first is not None and second is not None:
+        number, word = min(labels[first]), min(labels[second])
         raise DataError(
             f"the labels of {first} are numbers, as {number!r}, those of {second} words, as {word!r}: write both alike"
         )
@@ -156,14 +168,14 @@ def read_strangers(path: Path | None, text_columns: Sequence[str], encoding: str
     return texts
 
 
-def _one(value: Value, place: str, column: str, _: str | None) -> Labels:
+def one_label(value: Value, place: str, column: str, _: str | None) -> Labels:
     """The label of a text that has one."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{place}: the row has no {column!r}: give it a label or remove it")
     return value
 
 
-def _several(value: Value, place: str, column: str, separator: str | None) -> Labels:
+def several_labels(value: Value, place: str, column: str, separator: str | None) -> Labels:
     """The labels of a text that may have several or none."""
     if isinstance(value, str) and value and separator is None:
         raise DataError(f"{place}: {column!r} is a text, where other rows have a list: write [{value!r}]")
@@ -190,7 +202,7 @@ def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
     """
     rows = [row for row, text in enumerate(examples.texts) if text.strip()]
     if not rows:
-        raise DataError(f"{examples.path}: the text of every row is blank: is this the right text column?")
+        raise DataError(f"{examples.path}: {ALL_BLANK}")
     if len(rows) == len(examples):
         return examples, []
     kept = set(rows)
@@ -202,7 +214,14 @@ def without_blank(examples: Examples) -> tuple[Examples, list[str]]:
 
 def odd_labels(examples: Examples) -> list[str]:
     """What to tell of the labels: those with one text, and those that differ only in case or surrounding space."""
-    counts = examples.label_counts
+    told = odd_counts(examples.path, examples.label_counts)
+    if none := [f"line {line}" for line, labels in zip(examples.lines, examples.labels, strict=True) if labels == ()]:
+        told.append(f"{examples.path}: {count_of(none, 'row')} with no label, kept as examples of none: {_some(none)}")
+    return told
+
+
+def odd_counts(path: Path, counts: Mapping[str, int]) -> list[str]:
+    """What to tell of labels, by the number of texts that each has."""
     single = [repr(label) for label, count in counts.items() if count == 1]
     alike: dict[str, list[str]] = defaultdict(list)
     for label in counts:
@@ -210,20 +229,34 @@ def odd_labels(examples: Examples) -> list[str]:
     twins = [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]
     told = []
     if single:
-        told.append(
-            f"{examples.path}: {count_of(single, 'label')} with one text each, kept for training only: {_some(single)}"
-        )
+        told.append(f"{path}: {count_of(single, 'label')} with one text each, kept for training only: {_some(single)}")
     if twins:
         told.append(
-            f"{examples.path}: {count_of(twins, 'group')} of labels differing only in case or surrounding space, "
+            f"{path}: {count_of(twins, 'group')} of labels differing only in case or surrounding space, "
             f"kept as separate classes: {_some(twins)}"
         )
-    if none := [examples.line(row) for row, labels in enumerate(examples.labels) if labels == ()]:
-        told.append(f"{examples.path}: {count_of(none, 'row')} with no label, kept as examples of none: {_some(none)}")
     return told
 
 
-def label_set(train: Examples) -> tuple[str, ...]:
+class Counted(Protocol):
+    """A part of the texts whose labels were counted."""
+
+    @property
+    def path(self) -> Path:
+        """Where they come from."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels or none."""
+
+    @property
+    def label_counts(self) -> Counter[str]:
+        """How many texts have each label."""
+
+    def __len__(self) -> int: ...
+
+
+def label_set(train: Counted) -> tuple[str, ...]:
     """The classes, sorted.
 
     Raises:
@@ -304,9 +337,19 @@ def split(examples: Examples, *, share: float, seed: int) -> tuple[Examples, Exa
 
 def count_of(items: Sequence[object], noun: str) -> str:
     """`1 row`, `2 rows`."""
-    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
+    return number_of(len(items), noun)
+
+
+def number_of(count: int, noun: str) -> str:
+    """The same by their number."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _some(items: Sequence[str]) -> str:
-    more = len(items) - EXAMPLES_SHOWN
-    return ", ".join(items[:EXAMPLES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return some_of(items[:EXAMPLES_SHOWN], len(items))
+
+
+def some_of(first: Sequence[str], count: int) -> str:
+    """The first EXAMPLES_SHOWN of so many."""
+    more = count - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more > 0 else "")

@@ -47,6 +47,10 @@ class Query:
         """None: a query says what it reads."""
         return []
 
+    def files(self) -> list[Path]:
+        """None."""
+        return []
+
     @contextmanager
     def _result(self) -> Iterator[Any]:
         """What the query gives, row by row."""

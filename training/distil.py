@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from nlp_app.scoring import score, to_probabilities
-from training.batches import Dataset
+from training.batches import Dataset, Rows
 from training.calibration import calibrate
 from training.combine import Selected
 from training.decide import decide
@@ -100,8 +100,9 @@ def keep_better(run: Run, taught: Selected) -> None:
         run.store.save(run.state, {"best": run.store.tensors(PLAIN)})
 
 
-def taught(run: Run, rows: Dataset, *parts: str) -> Dataset:
+def taught(run: Run, rows: Rows, *parts: str) -> Dataset:
     """The rows of these parts, with targets that are the label's and the teacher's."""
+    assert isinstance(rows, Dataset), "a teacher has scored texts in memory"
     answers = run.store.tensors("teacher")
     logits = torch.cat([answers[part] for part in parts])
     return replace(rows, targets=mixed(rows.targets, to_probabilities(logits, multi_label=rows.targets.ndim == 2)))

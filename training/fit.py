@@ -7,7 +7,7 @@ from rich.console import Console
 from torch import Tensor
 
 from nlp_app.errors import ConfigError, OutputError
-from training.batches import Dataset
+from training.batches import Dataset, Rows
 from training.budget import SAVING_S, Budget, Deadline
 from training.console import warn
 from training.early_stopping import EarlyStopping, Evaluation, best
@@ -51,7 +51,7 @@ class Run:
 def select(
     run: Run,
     learner: Learner,
-    train: Dataset,
+    train: Rows,
     validation: Dataset,
     stopping: EarlyStopping,
     deadline: Deadline | None = None,
@@ -96,7 +96,7 @@ def select(
         warn(run.console, f"{state.stopped_because}; the model is the best from before")
 
 
-def refit(run: Run, learner: Learner, train: Dataset) -> None:
+def refit(run: Run, learner: Learner, train: Rows) -> None:
     """Train from the start, on all rows, for as many epochs as the selection found best.
 
     Raises:
@@ -129,7 +129,7 @@ def evaluation(scores: Mapping[str, float], measure: str) -> Evaluation:
 
 
 def advance_watched(
-    learner: Learner, train: Dataset, *, to: int, watch: Watch, stop: StopRequest, up: Callable[[], bool] = bool
+    learner: Learner, train: Rows, *, to: int, watch: Watch, stop: StopRequest, up: Callable[[], bool] = bool
 ) -> float:
     """Train up to a step, looking at the request to stop and telling the watch at each; gives the mean loss.
 
@@ -161,7 +161,7 @@ def _evaluations(learner: Learner) -> int:
     return -(-learner.step // every)
 
 
-def _time_is_up(run: Run, learner: Learner, train: Dataset, deadline: Deadline | None) -> Callable[[], bool]:
+def _time_is_up(run: Run, learner: Learner, train: Rows, deadline: Deadline | None) -> Callable[[], bool]:
     """Whether the selection has to end, judged by the pace since now."""
     began, first = run.budget.now(), learner.step
     texts_a_step = len(train) / learner.steps_per_epoch
@@ -173,7 +173,7 @@ def _time_is_up(run: Run, learner: Learner, train: Dataset, deadline: Deadline |
     return up
 
 
-def _advance(run: Run, learner: Learner, train: Dataset, watch: Watch, last_step: int, up: Callable[[], bool]) -> float:
+def _advance(run: Run, learner: Learner, train: Rows, watch: Watch, last_step: int, up: Callable[[], bool]) -> float:
     """Train up to the next evaluation, or until time is up; gives the mean loss."""
     started, every = run.budget.now(), learner.recipe.evaluate_every or learner.steps_per_epoch
     to = min(last_step, (learner.step // every + 1) * every)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nlp_app.model import TextClassifier
-from training.batches import Dataset, epoch_batches, on_device, steps_per_epoch
+from training.batches import Rows, epoch_batches, on_device, steps_per_epoch
 from training.recipe import Recipe
-from training.sampling import shares
+from training.sampling import NONE, shares
 from training.schedules import Schedule
 from training.step import GradientStep
 
@@ -66,7 +66,7 @@ class Learner:
         """Passes over the training texts that are done."""
         return self.step / self.steps_per_epoch
 
-    def advance(self, data: Dataset, *, to: int, on_step: Callable[[int, float], None]) -> float:
+    def advance(self, data: Rows, *, to: int, on_step: Callable[[int, float], None]) -> float:
         """Train up to a step.
 
         Args:
@@ -118,15 +118,15 @@ class Learner:
         self.schedule.load_state_dict(dict(values["schedule"]))
         self.step = values["step"]
 
-    def _rest_of_epoch(self, data: Dataset) -> list[Any]:
+    def _rest_of_epoch(self, data: Rows) -> list[Any]:
         epoch, done = divmod(self.step, self.steps_per_epoch)
-        lengths = [len(text.input_ids) for text in data.encoded]
+        sampling = self.recipe.sampling
         return epoch_batches(
-            lengths,
+            data.lengths,
             batch_size=self.recipe.batch_size,
             seed=self.recipe.seed,
             epoch=epoch + 1,
-            shares=shares(data.targets, self.recipe.sampling),
+            shares=None if sampling == NONE else shares(data.targets, sampling),
         )[done:]
 
     def _take_step(self, input_ids: Tensor, targets: Tensor) -> float:

@@ -61,9 +61,14 @@ class Fitted:
 
 def plan(texts: Sequence[str], kind: str) -> tuple[int, tuple[int, ...]]:
     """The slots and the orders of characters for a training set: ModelConfig.ngram_slots and .ngram_orders."""
+    return plan_for(sum(map(len, texts)), kind)
+
+
+def plan_for(characters: int, kind: str) -> tuple[int, tuple[int, ...]]:
+    """The same by the number of characters of all texts together."""
     if kind == "none":
         return 0, ()
-    large = sum(map(len, texts)) > CHARACTERS_TO_COUNT
+    large = characters > CHARACTERS_TO_COUNT
     with_characters = kind == "all" or (kind == "auto" and not large)
     return MANY_SLOTS if large else FEW_SLOTS, CHAR_ORDERS if with_characters else ()
 

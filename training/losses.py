@@ -99,6 +99,21 @@ class Loss:
 
 
 def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) -> Tensor | None:
+    """The weight of each class, by its number of texts.
+
+    Args:
+        given: as of weights_by_counts.
+        labels: C classes.
+        targets: (N,) of the training texts, or (N, C) where they may have several labels; each class occurs.
+    """
+    several = targets.ndim == 2
+    counts = targets.sum(dim=0) if several else torch.bincount(targets, minlength=len(labels)).float()
+    return weights_by_counts(given, labels, counts, texts=len(targets), several=several)
+
+
+def weights_by_counts(
+    given: Sequence[str], labels: Sequence[str], counts: Tensor, *, texts: int, several: bool
+) -> Tensor | None:
     """The weight of each class.
 
     Args:
@@ -106,7 +121,9 @@ def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) 
             classes are SKEWED, none more than LARGEST_RATIO times another; C numbers in the order of labels; or C times
             LABEL=NUMBER.
         labels: C classes.
-        targets: (N,) of the training texts, or (N, C) where they may have several labels; each class occurs.
+        counts: (C,) float32, the texts with each, at least one.
+        texts: N.
+        several: whether a text may have several labels.
 
     Returns:
         (C,) float32, or None where nothing is given.
@@ -120,25 +137,20 @@ def class_weights(given: Sequence[str], labels: Sequence[str], targets: Tensor) 
     if words and len(given) > 1:
         raise ConfigError(f"--class-weights got {' '.join(given)!r}, but {words[0]} stands alone: leave the rest out")
     if list(given) == [AUTO]:
-        return _auto(targets, len(labels))
+        return None if several else _auto(counts, texts)  # each of several labels has a threshold of its own
     if list(given) == [BALANCED]:
-        if targets.ndim == 2:
-            with_label = targets.sum(dim=0)
-            return ((len(targets) - with_label) / with_label).clamp_min(1e-3)  # or 0 where every text has it
-        counts = torch.bincount(targets, minlength=len(labels)).float()
-        return len(targets) / (len(labels) * counts)
+        if several:
+            return ((texts - counts) / counts).clamp_min(1e-3)  # or 0 where every text has it
+        return texts / (len(labels) * counts)
     if len(given) == len(labels) and all(_is_number(text) for text in given):
         return torch.tensor([_weight(text, text) for text in given])
     return torch.tensor(_by_label(given, labels))
 
 
-def _auto(targets: Tensor, classes: int) -> Tensor | None:
-    if targets.ndim == 2:  # each label has a threshold of its own
-        return None
-    counts = torch.bincount(targets, minlength=classes).float()
+def _auto(counts: Tensor, texts: int) -> Tensor | None:
     if counts.max() < SKEWED * counts.min():
         return None
-    weights = len(targets) / (classes * counts)
+    weights = texts / (len(counts) * counts)
     return weights.clamp(max=LARGEST_RATIO * weights.min().item())
 
 

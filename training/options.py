@@ -27,8 +27,12 @@ from training.sources import Given
 from training.step import PRECISIONS
 
 SAMPLE = Path(__file__).parent / "sample"
+CACHES = AUTO_CACHE, ALWAYS, NEVER = "auto", "always", "never"
+CHARACTERS_IN_MEMORY = 100_000_000
+"""Of all training texts together; a million short ones, or 80,000 long ones, then take 4 GB (docs/decisions.md)."""
 OPEN = "by the number of texts"
 SHOWN = {
+    "cache_dir": "~/.cache/nlp_app",
     "train": "the sample set",
     "label_column": "label, labels, or the one that is called like them",
     "text_column": "text, or the one that is called like it",
@@ -95,6 +99,14 @@ class Options:
     reliability_plot: Path | None = option(
         None, "draw scores against shares of right answers into this .png or .svg file", free=True
     )
+    cache: str = option(
+        CACHES[0],
+        "texts on disk and not in memory; auto: where they have more than "
+        f"{CHARACTERS_IN_MEMORY // 1_000_000} million characters",
+        choices=CACHES,
+        free=True,
+    )
+    cache_dir: Path | None = option(None, "folder for that; may be removed after training", free=True)
     text_column: tuple[str, ...] = option((), "column with the text; several are joined by a space", many=True)
     label_column: str | None = option(None, "column with the label, or with lists of labels")
     label_separator: str | None = option(None, "what stands between the labels of a text that may have several")

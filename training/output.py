@@ -31,7 +31,10 @@ def check_output(options: Options) -> None:
     check_outside("--output", options.output)
     if options.reliability_plot is not None:
         check_plot(options.reliability_plot)
-        _check_beside(options.reliability_plot, options.output)
+        _check_beside("--reliability-plot", options.reliability_plot, options.output)
+    if options.cache_dir is not None:
+        check_outside("--cache-dir", options.cache_dir)
+        _check_beside("--cache-dir", options.cache_dir, options.output)
     _check_siblings(work, previous_folder(options.output))
     if work.exists():
         with locked(work):  # or another run is at it
@@ -78,12 +81,11 @@ def holds_finished_model(output: Path) -> bool:
         return True
 
 
-def _check_beside(plot: Path, output: Path) -> None:
-    """Raise an OutputError where the plot would stand in the output folder, or in its place."""
-    if output.resolve() in (plot.resolve(), *plot.resolve().parents):
+def _check_beside(flag: str, path: Path, output: Path) -> None:
+    """Raise an OutputError where something would stand in the output folder, or in its place."""
+    if output.resolve() in (path.resolve(), *path.resolve().parents):
         raise OutputError(
-            f"--reliability-plot {plot} lies in --output {output}, which is for the checkpoint alone: "
-            "name a place outside of it"
+            f"{flag} {path} lies in --output {output}, which is for the checkpoint alone: name a place outside of it"
         )
 
 

@@ -76,10 +76,11 @@ class Watch:
     def _pace(self, done: float) -> str:
         spent = time.perf_counter() - self._started
         left = spent / max(done - self._skipped, 1e-9) * (self._epochs - done)
-        return f"{self._texts / max(spent, 1e-9):,.0f} texts/s  at most {_clock(left)} left"
+        return f"{self._texts / max(spent, 1e-9):,.0f} texts/s  at most {clock(left)} left"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 

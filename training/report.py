@@ -166,6 +166,7 @@ def metrics(
         "test": test,
         "out_of_scope": scope,
         "start": prepared.start.told,
+        "sampled": prepared.sampled,
         "model": {"parameters": sum(parameter.numel() for parameter in module.parameters())},
         "peak_memory_mb": peak_memory_mb(),
         "seed": seed,

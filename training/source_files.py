@@ -49,6 +49,10 @@ class Source(Protocol):
         """What was found out about it, and should be said."""
         ...
 
+    def files(self) -> list[Path]:
+        """The files that it is; none of what is no file."""
+        ...
+
 
 class TableFile:
     """A file that nlp_app.tables reads."""
@@ -77,6 +81,10 @@ class TableFile:
         """A delimiter or an encoding that its name does not tell."""
         with self._named():
             return [f"{self.name} {note}" for note in noticed(self.path, self._encoding)]
+
+    def files(self) -> list[Path]:
+        """Itself."""
+        return [self.path]
 
     def _named(self) -> "_Named":
         return _Named(str(self.path), self.name)
@@ -127,6 +135,10 @@ class LabelledLines:
         """None: the marks are seen."""
         return []
 
+    def files(self) -> list[Path]:
+        """Itself."""
+        return [self.path]
+
 
 def split_labels(line: str) -> tuple[str, tuple[str, ...]]:
     """The text of a line, and its labels; those at its beginning are cut off, so that the text is what was written."""
@@ -162,9 +174,12 @@ class LabelFolders:
         self.folder, self.name = folder, str(folder)
         self._encoding = encoding
 
-    @cached_property
     def files(self) -> list[Path]:
         """By label, then by name."""
+        return self._found
+
+    @cached_property
+    def _found(self) -> list[Path]:
         return [
             file
             for label in sorted(one for one in self.folder.iterdir() if one.is_dir())
@@ -179,7 +194,7 @@ class LabelFolders:
     def rows(self, columns: Sequence[str], lists: Sequence[str]) -> Iterator[Row]:  # noqa: ARG002
         """Each file whole, a line end at its end left out."""
         places = [place_of(self.folder, COLUMNS, column) for column in columns]
-        for number, file in enumerate(self.files, start=1):
+        for number, file in enumerate(self.files(), start=1):
             with open_text(file, self._encoding) as stream:
                 text = "".join(decoded_lines(stream, file)).removesuffix("\n").removesuffix("\r")
             check_value(text, file, 1, "the file")
@@ -188,7 +203,7 @@ class LabelFolders:
 
     def place(self, line: int) -> str:
         """The file."""
-        return str(self.files[line - 1])
+        return str(self.files()[line - 1])
 
     def notes(self) -> list[str]:
         """What the labels are."""
@@ -234,6 +249,10 @@ class StandardInput:
     def notes(self) -> list[str]:
         """What the file's reader found out."""
         return self._source.notes()
+
+    def files(self) -> list[Path]:
+        """None that is there again for another run."""
+        return []
 
 
 def ending_of(raw: Path) -> str:

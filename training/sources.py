@@ -48,6 +48,11 @@ def find_sources(
     return [source for word in words for source in _of_word(word, encoding, query or "", split)]
 
 
+def name_of(sources: Sequence[Source]) -> str:
+    """What all of them together are called."""
+    return sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
+
+
 def is_address(word: str | Path) -> bool:
     """Whether it is one of a database."""
     return isinstance(word, str) and ADDRESS.match(word) is not None
@@ -115,7 +120,7 @@ def _of_folder(folder: Path, encoding: str | None) -> list[Source]:
     inside = sorted(folder.iterdir())
     tables = [one for one in inside if one.is_file() and plain_suffix(one) in FORMATS and one.name not in NOT_TABLES]
     texts = LabelFolders(folder, encoding)
-    kinds = sorted({plain_suffix(one) for one in tables}) + (["LABEL/*.txt"] if texts.files else [])
+    kinds = sorted({plain_suffix(one) for one in tables}) + (["LABEL/*.txt"] if texts.files() else [])
     if len(kinds) != 1:
         what = f"mixes {', '.join(kinds)}" if kinds else f"holds neither tables ({', '.join(FORMATS)}) nor LABEL/*.txt"
         raise DataError(f"the folder {folder} {what}: name the files that are meant")

@@ -1,6 +1,5 @@
 """What a module starts with in place of chance alone: vectors of words, and what texts without labels taught."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,12 +8,12 @@ from rich.console import Console
 from torch import Tensor
 
 from nlp_app.config import ModelConfig
-from nlp_app.encoding import Encoded
 from nlp_app.errors import ConfigError
 from nlp_app.model import TextClassifier
 from nlp_app.tokenizer import Tokenizer
+from training.batches import Rows
 from training.console import warn
-from training.cooccurrence import COOCCURRENCE, word_vectors
+from training.cooccurrence import COOCCURRENCE, TOKENS, word_vectors
 from training.options import Options
 from training.pretrain import Unlabelled, pretrain
 from training.vectors import FEW, WordVectors
@@ -64,7 +63,7 @@ def make_start(
     options: Options,
     config: ModelConfig,
     tokenizer: Tokenizer,
-    texts: Sequence[Encoded],
+    train: Rows,
     vectors: WordVectors | None,
     unlabelled: Unlabelled | None,
     console: Console,
@@ -75,7 +74,7 @@ def make_start(
         options: of the run.
         config: of the module.
         tokenizer: of the vocabulary.
-        texts: the training part.
+        train: the training part.
         vectors: the user's, if any.
         unlabelled: texts, if any.
         console: told of what was found.
@@ -87,7 +86,7 @@ def make_start(
         start.digests["vectors"], start.told["vectors"] = vectors.digest, {"dim": vectors.dim, "share": vectors.share}
     elif options.embedding_start == COOCCURRENCE:
         more = [] if unlabelled is None else tokenizer.encode(unlabelled.texts, max_length=config.max_length)
-        ids = [text.input_ids for text in texts] + [text.input_ids for text in more]
+        ids = train.input_ids(TOKENS) + [text.input_ids for text in more]
         start.vectors = word_vectors(ids, vocab_size=config.vocab_size, dim=config.embedding_dim, seed=options.seed)
     if unlabelled is not None:
         torch.manual_seed(options.seed)

@@ -68,7 +68,7 @@ class Stock:
         sizes: dict[str, Any] = {name: getattr(options, name) for name in SIZES}
         config = replace(data.config, **{name: size for name, size in sizes.items() if size is not None})
         if config.embedding_dim != data.config.embedding_dim:  # it is not varied where --vectors or --unlabelled stand
-            start = make_start(options, config, data.tokenizer, data.train.encoded, None, None, Console(quiet=True))
+            start = make_start(options, config, data.tokenizer, data.train, None, None, Console(quiet=True))
             data = replace(data, start=start)
         weights = class_weights(options.class_weights, config.labels, data.train.targets)
         return replace(data, config=config, class_weights=weights)
