@@ -7,12 +7,15 @@ none waits for one that has gone another way.
 import contextlib
 import io
 import os
+import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +28,8 @@ PATIENCE = timedelta(days=30)
 """For another process, which may fit n-grams or score texts meanwhile; one that dies is noticed at once all the same."""
 SECONDS_TO_BE_ENDED = 15.0
 """By torchrun, which then names the process that died first, and not one that followed it."""
+TRIES, SECONDS_BETWEEN_TRIES = 20, 0.05
+"""Of finding out who is gone."""
 SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 """What a RuntimeError says where another process is gone."""
 
@@ -54,6 +59,8 @@ class Ranks:
     busy: bool = False
     """In a step, where others wait for numbers and not for a command."""
     over: bool = False
+    neighbours: dict[int, int] = field(default_factory=dict)
+    """The processes on this machine by their ranks, this one among them."""
 
     @property
     def first(self) -> bool:
@@ -102,6 +109,28 @@ class Ranks:
         if self.several:
             self._compare(found, error)
 
+    def find_neighbours(self) -> None:
+        """Learn who is on this machine."""
+        of_all: list[Any] = [None] * self.size
+        dist.all_gather_object(of_all, (socket.gethostname(), os.getpid()))
+        host, _ = of_all[self.rank]
+        self.neighbours = {rank: pid for rank, (at, pid) in enumerate(of_all) if at == host}
+
+    def say_who_is_gone(self) -> None:
+        """After another process is gone: one of those that are left on a machine says which, if it can be known."""
+        tries = (self._left() for _ in range(TRIES))
+        left = next((found for found in tries if len(found) < len(self.neighbours)), list(self.neighbours))
+        gone = [f"rank {rank} (process {pid})" for rank, pid in self.neighbours.items() if rank not in left]
+        if self.rank in left[:1]:
+            print(f"error: {' and '.join(gone) or 'another process'} ended, so the run does", file=sys.stderr, flush=True)
+
+    def _left(self) -> list[int]:
+        """The neighbours that are alive; a process that is gone may take a moment to look so."""
+        found = [rank for rank, pid in self.neighbours.items() if _lives(pid)]
+        if len(found) == len(self.neighbours):
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        return found
+
     def _compare(self, found: dict[str, Any], error: NlpAppError | None) -> None:
         of_all: list[Any] = [None] * self.size
         dist.all_gather_object(of_all, (str(error) if error else None, found))
@@ -129,6 +158,13 @@ class Ranks:
         return command, value
 
 
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return not Path("/proc/self").exists()  # where it cannot be known
+
+
 @contextmanager
 def together() -> Iterator[Ranks]:
     """Join the processes that torchrun started; without torchrun, or where it started one, this one is alone.
@@ -142,6 +178,7 @@ def together() -> Iterator[Ranks]:
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     ranks = Ranks(rank=dist.get_rank(), size=size)
+    ranks.find_neighbours()
     try:
         yield ranks
     except NlpAppError as error:
@@ -157,6 +194,7 @@ def together() -> Iterator[Ranks]:
     else:
         dist.destroy_process_group()
         return
+    ranks.say_who_is_gone()
     if not ranks.stop.made:  # or torchrun's signal came already
         time.sleep(SECONDS_TO_BE_ENDED)
-    raise ConfigError(f"rank {ranks.rank} of {size} ends, since another process of the run did")
+    raise SystemExit(EXIT_CODE)
