@@ -3,10 +3,8 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import safetensors.torch
 from torch import Tensor
 
 from nlp_app.folder import RESUME, work_folder
-from tests.conftest import ROOT, Refused, command, write_csv
+from tests.conftest import ROOT, command, write_csv
 from training import run
 from training.fit import INTERRUPTED
 from training.follow import launch, restarted, shared_options

@@ -122,7 +122,9 @@ class Ranks:
         left = next((found for found in tries if len(found) < len(self.neighbours)), list(self.neighbours))
         gone = [f"rank {rank} (process {pid})" for rank, pid in self.neighbours.items() if rank not in left]
         if self.rank in left[:1]:
-            print(f"error: {' and '.join(gone) or 'another process'} ended, so the run does", file=sys.stderr, flush=True)
+            print(
+                f"error: {' and '.join(gone) or 'another process'} ended, so the run does", file=sys.stderr, flush=True
+            )
 
     def _left(self) -> list[int]:
         """The neighbours that are alive; a process that is gone may take a moment to look so."""

@@ -81,9 +81,7 @@ def fingerprint_of(options: Options, prepared: Prepared, ranks: Ranks) -> dict[s
     return options.fingerprint() | machine | {"data": prepared.digest} | prepared.start.digests
 
 
-def first_state(
-    options: Options, prepared: Prepared, ranks: Ranks, store: StateStore, console: Console
-) -> RunState:
+def first_state(options: Options, prepared: Prepared, ranks: Ranks, store: StateStore, console: Console) -> RunState:
     """Where to begin: at the start, a teacher's answers being stored, or with --resume where the interrupted run was.
 
     Raises:

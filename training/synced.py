@@ -1,16 +1,15 @@
 """BatchNorm over a batch that lies in several processes: the mean and variance of all of it, and the gradient of both.
 
-torch's SyncBatchNorm does so on GPUs alone. With G the gradient of y' = (x - mean) / std times the weight, that is of
-the input if mean and std were fixed, and n the rows of all processes (Ioffe and Szegedy 2015, section 3):
+torch's SyncBatchNorm does so on GPUs alone. With g the gradient of the output, y' the normalised input, n the rows of
+all processes (Ioffe and Szegedy 2015, section 3), as in training/exact.py:
 
-    gradient of the input = G - sum(G) / n - y' * sum(G * y') / n
+    gradient of the input = weight / std * (g - sum(g) / n - y' * sum(g * y') / n)
 """
 
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.exact import Statistics
@@ -31,40 +30,45 @@ class SyncedNorm(nn.BatchNorm1d):
             return super().forward(rows)
         of = statistics_of_all(rows)
         of.move(self)
-        through: Tensor = _Synced.apply(rows, of, self.eps)  # type: ignore[no-untyped-call]
-        return F.batch_norm(through, of.mean, of.variance, self.weight, self.bias, training=False, eps=self.eps)
+        normal: Tensor = _Normal.apply(rows, self.weight, self.bias, of, self.eps)  # type: ignore[no-untyped-call]
+        return normal
 
 
+@torch.no_grad()
 def statistics_of_all(rows: Tensor) -> Statistics:
     """Of (n, channels) in each process, merged in the order of the processes, so that all have the same bits."""
-    own, whole = Statistics(), Statistics()
-    if len(rows):
-        own.add(rows)
-    sent = rows.new_zeros((3, rows.shape[1]), dtype=torch.promote_types(rows.dtype, torch.float32))
-    sent[0], sent[1], sent[2] = own.count, own.mean, own.variance
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    sent = rows.new_zeros((3, rows.shape[1]), dtype=wide)
+    if len(rows):  # torch.var_mean over rows takes three times as long
+        sent[0], sent[1] = len(rows), rows.mean(dim=0, dtype=wide)
+        sent[2] = (rows - sent[1]).square_().mean(dim=0)
     received = [torch.empty_like(sent) for _ in range(dist.get_world_size())]
     dist.all_gather(received, sent)
+    whole = Statistics()
     for counts, mean, variance in received:
         if count := int(counts[0]):
             whole.merge(count, mean, variance)
     return whole
 
 
-class _Synced(torch.autograd.Function):
-    """Rows (n, channels) as they are; adds to their gradient what flows through the statistics of all processes."""
+class _Normal(torch.autograd.Function):
+    """Rows (n, channels) normalised by the statistics of all processes, times weight, plus bias."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, statistics: Statistics, eps: float) -> Tensor:
-        ctx.save_for_backward(rows)
-        ctx.statistics, ctx.eps = statistics, eps
-        return rows.view_as(rows)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, of: Statistics, eps: float) -> Tensor:
+        inverse_std = torch.rsqrt(of.variance + eps)
+        normal = (rows - of.mean).mul_(inverse_std)
+        ctx.save_for_backward(normal, weight, inverse_std)
+        ctx.count = of.count
+        return torch.addcmul(bias, normal, weight).to(rows.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (rows,), of = ctx.saved_tensors, ctx.statistics
-        inverse_std = torch.rsqrt(of.variance + ctx.eps)
-        gradient, normalised = gradient.to(of.mean), (rows - of.mean) * inverse_std
-        sums = torch.stack([gradient.sum(dim=0), (gradient * normalised).sum(dim=0)])
-        dist.all_reduce(sums)
-        mean_g, mean_gy = sums / of.count
-        return (gradient - mean_g).addcmul_(normalised, mean_gy, value=-1).to(rows), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        normal, weight, inverse_std = ctx.saved_tensors
+        wide = gradient.to(normal.dtype)
+        own = torch.stack([wide.sum(dim=0), (wide * normal).sum(dim=0)])
+        of_all = own.clone()
+        dist.all_reduce(of_all)
+        mean_g, mean_gy = of_all / ctx.count
+        of_rows = (wide - mean_g).addcmul_(normal, mean_gy, value=-1).mul_(weight * inverse_std)
+        return of_rows.to(gradient.dtype), own[1], own[0], None, None
