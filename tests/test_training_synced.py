@@ -25,7 +25,7 @@ SIZE = 2
 
 
 def norm_and_rows() -> tuple[nn.BatchNorm1d, Tensor, Tensor]:
-    """A BatchNorm, rows far from zero, which a difference of squares would not stand, and the gradient of its output."""
+    """A BatchNorm, rows far from zero, where squares of sums would cancel, and the gradient of its output."""
     torch.manual_seed(3)
     norm = nn.BatchNorm1d(5).double()
     nn.init.uniform_(norm.weight, -1.5, 1.5)
@@ -82,7 +82,7 @@ def work(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("ranks")
-    context = mp.start_processes(work, args=(folder,), nprocs=SIZE, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
+    context = mp.spawn(work, args=(folder,), nprocs=SIZE, join=False)  # type: ignore[no-untyped-call]
     try:
         assert any(context.join(timeout=240) for _ in range(SIZE)), "the processes hung"
     finally:

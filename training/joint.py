@@ -8,6 +8,8 @@ row: a batch of 64 texts of 16 tokens touches at most 1,024 of 30,000 rows, 0.5 
 """
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -55,17 +57,14 @@ def join(learner: Learner, ranks: Ranks) -> None:
 def share(learner: Learner, ranks: Ranks) -> None:
     """Give the state of rank 0's learner to the others: what it read from a disk, which they may not have."""
     tensors = learner.tensors()
-    told: list[object] = [None]
-    if ranks.first:
-        told = [({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}, learner.values())]
+    told: list[Any] = [({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}, learner.values())]
     dist.broadcast_object_list(told)
-    shapes, values = told[0]  # type: ignore[misc]
+    shapes, values = told[0]
     if not ranks.first:
         tensors = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+    tensors = {name: tensor.to(learner.device) for name, tensor in tensors.items()}
     for tensor in tensors.values():
-        there = tensor.to(learner.device)
-        dist.broadcast(there, 0)
-        tensor.copy_(there)
+        dist.broadcast(tensor, 0)
     if not ranks.first:
         learner.restore(tensors, values)
 
@@ -78,13 +77,11 @@ class JointStep:
         self._own = slice(ranks.rank, None, ranks.size)
         self._parameters = list(module.parameters())
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # torch 2.13 renames broadcast_buffers, older ones know no other
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 has a new name for it, which 2.10 does not know
             self._trunk = DistributedDataParallel(_Trunk(module), broadcast_buffers=False, gradient_as_bucket_view=True)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(recipe.precision, device))
         self._embedding = _EmbeddingGradient(module.embedding)
-        self.evaluated = lambda loss: None
+        self.evaluated: Callable[[float], None] = lambda _: None
         """Of another rank than 0: what is done when rank 0 has evaluated, given the validation loss."""
 
     def __call__(self, input_ids: Tensor, targets: Tensor, *, seed: int) -> float:
@@ -128,7 +125,8 @@ class JointStep:
         value = self._recipe.loss.total(output, targets[own]) / parts.divisor
         whole = value.detach().clone()
         summed = dist.all_reduce(whole, async_op=True)
-        (value * size).backward()  # of which DistributedDataParallel takes the mean over the processes
+        # DistributedDataParallel takes the mean over the processes.
+        (value * size).backward()  # type: ignore[no-untyped-call]
         if x.grad is not None:
             self._embedding.add_up(input_ids, x.grad / size, own)
         assert summed is not None
@@ -147,11 +145,12 @@ class _Trunk(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
         """(b, E, T), (b, T) and the dropout (b, K*F) -> (b, C) of the loss."""
         logits: Tensor = self.output(max_over_time(self.blocks(x, mask), mask) * kept)
-        return self._ending(logits)
+        ended: Tensor = self._ending(logits)
+        return ended
 
 
 class _EmbeddingGradient:
-    """The embedding's gradient, kept from step to step: a new one of 15 MB would take 4 ms, and so would clearing it."""
+    """The embedding's gradient, kept from step to step: a new one of 15 MB would take 4 ms, as clearing it would."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         self._embedding = embedding

@@ -30,10 +30,11 @@ from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
 from training.phases import as_done, train
 from training.prepare import Prepared, prepare, read
-from training.ranks import Command, Ranks, together
+from training.ranks import Command, Ranks
 from training.reliability import plot_reliability
 from training.state import RunState, StateStore
 from training.teacher import check_name, find_teacher
+from training.together import agreeing, one_voice, together
 
 
 @out_of_memory_said()
@@ -41,8 +42,8 @@ def main() -> int:
     """Train as the command line says; gives the exit code."""
     with together() as ranks, out_of_memory_said():
         console = make_console() if ranks.first else Console(quiet=True)
-        with ranks.agreeing() as found:
-            with ranks.quietly():
+        with agreeing(ranks) as found:
+            with one_voice(ranks):
                 options = shared_options(parse_options(sys.argv[1:]), ranks)
             budget = Budget.of_process(options.max_seconds)
             if ranks.first:
