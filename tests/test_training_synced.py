@@ -82,7 +82,7 @@ def work(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("ranks")
-    context = mp.spawn(work, args=(folder,), nprocs=SIZE, join=False)  # type: ignore[no-untyped-call]
+    context = mp.spawn(work, args=(folder,), nprocs=SIZE, join=False)  # type: ignore[attr-defined, no-untyped-call]
     try:
         assert any(context.join(timeout=240) for _ in range(SIZE)), "the processes hung"
     finally:
