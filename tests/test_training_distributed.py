@@ -175,11 +175,8 @@ def test_torchruns_restart_goes_on_and_ends_with_the_same_weights(two: Path, tex
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_a_request_to_stop_reaches_all_and_the_run_can_be_resumed(
-    number: str, two: Path, texts: Path, tmp_path: Path
-) -> None:
-    program = write_program(tmp_path, f"os.kill(os.getpid(), signal.{number})")
+def test_a_request_to_stop_reaches_all_and_the_run_can_be_resumed(two: Path, texts: Path, tmp_path: Path) -> None:
+    program = write_program(tmp_path, "os.kill(os.getpid(), signal.SIGINT)")
     arguments = ("--train", texts, "--output", tmp_path / "out", *SMALL, "--num-blocks", 2)
     stopped = torchrun(*arguments, program=program)
     assert stopped.returncode == 0, stopped.stderr
@@ -195,6 +192,15 @@ def test_all_give_up_where_the_loss_of_one_is_no_number(texts: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert trained(tmp_path / "out")["stopped_because"] == "the loss became nan at step 40: lower --learning-rate"
     assert trained(tmp_path / "out")["evaluations"] == 2
+
+
+def test_an_error_of_rank_0_is_said_once(texts: Path, tmp_path: Path) -> None:
+    program = write_program(tmp_path, "self.module.output.bias.data.fill_(float('nan'))")
+    arguments = ("--train", texts, "--output", tmp_path / "out", *SMALL, "--evaluate-every", 50)
+    failed = torchrun(*arguments, program=program)
+    assert failed.returncode != 0
+    assert failed.stderr.count("error: ") == 1, failed.stderr
+    assert "error: there is no model to keep: the loss became nan at step 40" in failed.stderr
 
 
 def test_the_end_of_the_time_is_rank_0s_to_say(texts: Path, tmp_path: Path) -> None:

@@ -47,16 +47,17 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 
 
 def stepped(blocks: int, texts: int, ranks: Ranks) -> dict[str, Tensor]:
-    """What one step leaves on a module, of the learner of a process among others or of one alone."""
+    """What a step leaves on a module after another one, of the learner of a process among others or of one alone."""
     recipe = Recipe(
         epochs=1, batch_size=11, learning_rate=0.01, weight_decay=0.0, token_dropout=0.2, average_decay=0.9, seed=0,
         patience=1, loss=Loss(class_weights=WEIGHTS, label_smoothing=0.1),
     )  # fmt: skip
     learner = Learner(module=make_module(blocks=blocks), recipe=recipe, device=torch.device("cpu"), texts=11)
     if not ranks.first:
-        nn.init.zeros_(learner.module.output.weight)  # it starts from rank 0's weights all the same
+        nn.init.ones_(learner.module.embedding.weight)  # it starts from rank 0's weights all the same
     join(learner, ranks)
     learner.module.train()
+    learner.gradient_step(torch.tensor([[7, 8, 9], [9, 10, 11]]), TARGETS[:2], seed=3)  # of which nothing is left
     ids = batch()[-texts:]
     loss = learner.gradient_step(ids, TARGETS[-texts:], seed=4)
     found = {**gradients(learner.module), **dict(learner.module.named_buffers()), "loss": torch.tensor(loss)}
