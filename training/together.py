@@ -18,8 +18,9 @@ import torch.distributed as dist
 from nlp_app.errors import EXIT_CODE, ConfigError, NlpAppError
 from training.ranks import Command, Ranks
 
-PATIENCE = timedelta(days=30)
-"""For another process, which may fit n-grams meanwhile; one that dies is noticed at once all the same."""
+PATIENCE = timedelta(days=7)
+"""For another process, which may fit n-grams meanwhile; one that dies is noticed at once all the same. gloo counts
+milliseconds in 32 bits: with more than 24 days it gives up the first connection that is refused."""
 SECONDS_TO_BE_ENDED = 15.0
 """By torchrun, which then names the process that died first, and not one that followed it."""
 TRIES, SECONDS_BETWEEN_TRIES = 20, 0.05
