@@ -38,11 +38,15 @@ class Statistics:
         """Take in a part, (n, channels); by Chan, Golub and LeVeque 1979, which subtracts no squares of large sums."""
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        share = len(rows) / (self.count + len(rows))
+        self.merge(len(rows), mean, variance)
+
+    def merge(self, count: int, mean: Tensor, variance: Tensor) -> None:
+        """Take in a part of so many rows, at least one, by its statistics."""
+        share = count / (self.count + count)
         distance = mean - self.mean
         self.variance = self.variance + (variance - self.variance) * share + distance**2 * (share * (1 - share))
         self.mean = self.mean + distance * share
-        self.count += len(rows)
+        self.count += count
 
     def add_sums(self, of_bias: Tensor, of_weight: Tensor) -> None:
         """Take in a part's gradient of BatchNorm's bias and weight."""

@@ -12,8 +12,10 @@ from training.budget import SAVING_S, Budget, Deadline
 from training.console import warn
 from training.early_stopping import EarlyStopping, Evaluation, best
 from training.interrupt import StopRequest
+from training.joint import join
 from training.learner import Diverged, Learner
 from training.progress import Watch
+from training.ranks import Command, Ranks
 from training.state import RunState, StateStore
 from training.validate import validate
 
@@ -34,11 +36,12 @@ class Run:
     stop: StopRequest
     console: Console
     budget: Budget = field(default_factory=Budget)
+    ranks: Ranks = field(default_factory=Ranks)
     judge: Callable[[Sequence[Evaluation]], str] = lambda _: ""
     """What else may end the selection after an evaluation, and why: empty while it goes on."""
 
     def restore(self, learner: Learner) -> None:
-        """Bring a new learner to where the phase is."""
+        """Bring a new learner to where the phase is, and those of the other processes."""
         if self.state.step:
             tensors = self.store.tensors("learner")
             try:
@@ -46,6 +49,8 @@ class Run:
             except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 reason = str(error).partition("\n")[0]
                 raise OutputError(f"the state of the interrupted run is damaged ({reason}): use --overwrite") from None
+        self.ranks.tell(Command.BEGIN_ALL if self.state.phase == REFIT else Command.BEGIN)
+        join(learner, self.ranks)
 
 
 def select(
@@ -74,7 +79,7 @@ def select(
                 break
             with run.budget.timed("evaluation"):
                 scores = validate(learner.averaged, validation, stopping.measure)
-            learner.schedule.evaluated(scores["loss"])
+            learner.evaluated(scores["loss"])
             state.scores.append({**scores, "train_loss": loss, "step": learner.step, "epoch": learner.epoch})
             history = [evaluation(scores, stopping.measure) for scores in state.scores]
             better = best(history) == len(history)
@@ -116,7 +121,7 @@ def refit(run: Run, learner: Learner, train: Rows) -> None:
             if up() and learner.step < last_step:
                 raise OutOfTime
             if learner.step < last_step:  # what the selection saw at the same place
-                learner.schedule.evaluated(state.scores[min(_evaluations(learner), len(state.scores)) - 1]["loss"])
+                learner.evaluated(state.scores[min(_evaluations(learner), len(state.scores)) - 1]["loss"])
             _save(run, learner, {})
             watch.evaluated(loss, None, learner.epoch)
     state.refitted = True

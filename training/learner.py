@@ -59,7 +59,11 @@ class Learner:
         # By default constant: the mean of the weights does what a falling rate is for, and lets training stop any time.
         steps = self.steps_per_epoch * recipe.epochs
         self.schedule = Schedule(recipe.schedule, self.optimizer, steps=steps, patience=recipe.patience)
-        self._gradient_step = GradientStep(module=self.module, recipe=recipe, device=device, say=say)
+        self.gradient_step: Callable[..., float] = GradientStep(
+            module=self.module, recipe=recipe, device=device, say=say
+        )
+        self.evaluated_too: Callable[[float], None] = lambda _: None
+        """Of the learners of other processes that take the same steps."""
 
     @property
     def epoch(self) -> float:
@@ -87,6 +91,11 @@ class Learner:
                 total += self._take_step(input_ids, targets)
                 on_step(self.step, total / (self.step - first))
         return total / (self.step - first)
+
+    def evaluated(self, loss: float) -> None:
+        """Heed an evaluation, given the loss of the validation part."""
+        self.schedule.evaluated(loss)
+        self.evaluated_too(loss)
 
     @property
     def averaged(self) -> TextClassifier:
@@ -130,7 +139,7 @@ class Learner:
         )[done:]
 
     def _take_step(self, input_ids: Tensor, targets: Tensor) -> float:
-        loss = self._gradient_step(input_ids, targets, seed=self.recipe.seed * 1_000_003 + self.step)
+        loss = self.gradient_step(input_ids, targets, seed=self.recipe.seed * 1_000_003 + self.step)
         if not math.isfinite(loss):
             raise Diverged(f"the loss became {loss} at step {self.step + 1}: lower --learning-rate")
         self.optimizer.step()

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from nlp_app.errors import ConfigError, DataError, OutputError, quit_at_once, run_command
 
@@ -22,59 +23,81 @@ from training.combine import Selected
 from training.console import make_console
 from training.data import read_strangers
 from training.fit import INTERRUPTED, Run
-from training.interrupt import StopRequest, stop_request
+from training.follow import follow, launch, restarted, shared_options
+from training.interrupt import stop_request
 from training.memory import out_of_memory_said
 from training.options import Options, parse_options
 from training.output import check_output, holds_finished_model, work_on
 from training.phases import as_done, train
 from training.prepare import TEST, Prepared, prepare, read
+from training.ranks import Command, Ranks
 from training.reliability import plot_reliability
 from training.state import RunState, StateStore
 from training.teacher import check_name, find_teacher
+from training.together import agreeing, one_voice, together
 
 
 @out_of_memory_said()
 def main() -> int:
     """Train as the command line says; gives the exit code."""
-    options = parse_options(sys.argv[1:])
-    budget, console = Budget.of_process(options.max_seconds), make_console()
-    repair(options.output)
-    check_output(options)
-    check_machine(options)
-    if options.teacher is not None and not options.resume:  # which has its answers already
-        check_name(options.teacher)
-    prepared = prepare(options, console)
-    explain_sizes(options, prepared, console)
-    with work_on(options) as work, stop_request() as stop:
-        store = StateStore(work=work)
-        state = first_state(options, prepared, store, console, stop)
-        run = Run(state=state, store=store, stop=stop, console=console, budget=budget)
-        module, selected = train(options, prepared, run)
-        finish(options, prepared, run, module, selected, work)
+    with together() as ranks, out_of_memory_said():
+        console = make_console() if ranks.first else Console(quiet=True)
+        with agreeing(ranks) as found:
+            with one_voice(ranks):
+                options = shared_options(parse_options(sys.argv[1:]), ranks)
+            budget = Budget.of_process(options.max_seconds)
+            if ranks.first:
+                options = restarted(options)
+                repair(options.output)
+                check_output(options)
+            check_machine(options)
+            if options.teacher is not None and not options.resume:  # which has its answers already
+                check_name(options.teacher)
+            prepared = prepare(options, console)
+            found.update(fingerprint_of(options, prepared, ranks))
+        if ranks.first:
+            lead(options, prepared, ranks, budget, console)
+        else:
+            with stop_request() as ranks.stop:
+                follow(options, prepared, ranks)
     return 0
 
 
-def first_state(
-    options: Options, prepared: Prepared, store: StateStore, console: Console, stop: StopRequest
-) -> RunState:
+def lead(options: Options, prepared: Prepared, ranks: Ranks, budget: Budget, console: Console) -> None:
+    """Train, alone or with other processes that follow, and leave a checkpoint."""
+    explain_sizes(options, prepared, console)
+    with work_on(options) as work, stop_request() as stop:
+        ranks.stop, store = stop, StateStore(work=work)
+        state = first_state(options, prepared, ranks, store, console)
+        run = Run(state=state, store=store, stop=stop, console=console, budget=budget, ranks=ranks)
+        module, selected = train(options, prepared, run)
+        ranks.tell(Command.END)
+        finish(options, prepared, run, module, selected, work)
+
+
+def fingerprint_of(options: Options, prepared: Prepared, ranks: Ranks) -> dict[str, Any]:
+    """What the processes of a run have in common, and a resumed run with the interrupted one."""
+    # Other libraries or another number of threads add in another order: the weights would not be the unbroken run's.
+    machine = {"versions": report.versions(), "threads": torch.get_num_threads(), "processes": ranks.size}
+    return options.fingerprint() | machine | {"data": prepared.digest} | prepared.start.digests
+
+
+def first_state(options: Options, prepared: Prepared, ranks: Ranks, store: StateStore, console: Console) -> RunState:
     """Where to begin: at the start, a teacher's answers being stored, or with --resume where the interrupted run was.
 
     Raises:
         ConfigError: the interrupted run had other options, data, libraries or threads.
     """
-    # Other libraries or another number of threads add in another order: the weights would not be the unbroken run's.
-    machine = {"versions": report.versions(), "threads": torch.get_num_threads()}
     device, named = find_device(options.device), options.teacher
     teacher = None if named is None else find_teacher(Path(named), prepared.config, device)
-    read = {"data": prepared.digest, "teacher": teacher and teacher.digest}
-    fingerprint = options.fingerprint() | machine | read | prepared.start.digests
+    fingerprint = fingerprint_of(options, prepared, ranks) | {"teacher": teacher and teacher.digest}
     state = store.load() if options.resume else None
     if state is None:
-        state = RunState(fingerprint=fingerprint)
+        state = RunState(fingerprint=fingerprint, launch=launch())
         if teacher is None:
             store.save(state, {})
         else:
-            state.teacher, answers = distil.ask(teacher, prepared, console, stop)
+            state.teacher, answers = distil.ask(teacher, prepared, console, ranks.stop)
             store.save(state, {"teacher": answers})
     for name, value in fingerprint.items():
         if state.fingerprint.get(name) != value:

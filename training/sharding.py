@@ -61,10 +61,10 @@ class Parts:
         self._loss = loss
         self._input_ids = input_ids
         self._targets = targets
-        self._divisor = loss.divisor(targets)
+        self.divisor = loss.divisor(targets)
         # What nn.Dropout multiplies the features by, drawn as for the whole batch.
         weight = module.output.weight
-        self._kept = module.dropout(torch.ones(len(input_ids), weight.shape[1]).to(weight))
+        self.kept = module.dropout(torch.ones(len(input_ids), weight.shape[1]).to(weight))
 
     def embedded(self, part: slice) -> tuple[Tensor, Tensor]:
         """What the first block is given: x (b, E, T), at which the gradient ends, and mask (b, T)."""
@@ -93,8 +93,8 @@ class Parts:
             mask: (b, T).
             part: the texts.
         """
-        logits = self.module.output(max_over_time(x, mask) * self._kept[part])
-        return self._loss.total(self.module.ending(logits), self._targets[part]) / self._divisor
+        logits = self.module.output(max_over_time(x, mask) * self.kept[part])
+        return self._loss.total(self.module.ending(logits), self._targets[part]) / self.divisor
 
 
 def backward_fast(parts: Parts) -> float:

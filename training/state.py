@@ -52,6 +52,8 @@ class RunState:
     """Whether the refit was brought to its end."""
     cut_short: list[str] = field(default_factory=list)
     """What --max-seconds left no time for: "ngrams", "selection", "refit"."""
+    launch: str = ""
+    """The torchrun whose processes it is of, which may start them again; empty where there is none."""
 
     def begin(self, phase: str) -> None:
         """Start a phase from its first step."""
