@@ -162,7 +162,7 @@ def _journal(folder: Path) -> list[Entry]:
 
 
 def _is_whole(folder: Path, entry: Entry) -> bool:
-    """Whether a table is what its entry says, to the bit: 0.6 s a GB."""
+    """Whether a table is what its entry says, to the bit."""
     path = folder / str(entry["name"])
     try:
         if path.stat().st_size != entry["bytes"]:

@@ -1,6 +1,6 @@
 """A process that tokenises tables of texts: a line comes in for each of them, and one goes out.
 
-Not multiprocessing's: that would import torch here too, through the main program, which takes 200 MB for nothing.
+Not multiprocessing's: that would import torch here too, through the main program, and take its memory for nothing.
 """
 
 import contextlib

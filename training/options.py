@@ -29,7 +29,7 @@ from training.step import PRECISIONS
 SAMPLE = Path(__file__).parent / "sample"
 CACHES = AUTO_CACHE, ALWAYS, NEVER = "auto", "always", "never"
 CHARACTERS_IN_MEMORY = 100_000_000
-"""Of all training texts together; a million short ones, or 80,000 long ones, then take 4 GB (docs/decisions.md)."""
+"""Of all training texts together: more than a million short ones, or 80,000 film reviews (docs/decisions.md)."""
 OPEN = "by the number of texts"
 SHOWN = {
     "cache_dir": "~/.cache/nlp_app",
