@@ -85,7 +85,7 @@ def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]
     folder = tmp_path_factory.mktemp("ranks")
     context = mp.spawn(work, args=(folder,), nprocs=SIZE, join=False)  # type: ignore[attr-defined, no-untyped-call]
     try:
-        assert any(context.join(timeout=240) for _ in range(SIZE)), "the processes hung"
+        assert any(context.join(timeout=900) for _ in range(SIZE)), "the processes hung"
     finally:
         for process in context.processes:
             process.kill()

@@ -55,6 +55,7 @@ def main() -> int:
                 check_name(options.teacher)
             prepared = prepare(options, console)
             found.update(fingerprint_of(options, prepared, ranks))
+            found["gradient_checkpointing"] = options.gradient_checkpointing  # computing again asks the others, too
         if ranks.first:
             lead(options, prepared, ranks, budget, console)
         else:

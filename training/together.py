@@ -41,8 +41,7 @@ def together() -> Iterator[Ranks]:
     if size == 1:
         yield Ranks()
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    ranks = Ranks(rank=dist.get_rank(), size=size)
+    ranks = _join(size)
     neighbours = _neighbours(ranks)
     try:
         yield ranks
@@ -63,6 +62,16 @@ def together() -> Iterator[Ranks]:
     if not ranks.stop.made:  # or torchrun's signal came already
         time.sleep(SECONDS_TO_BE_ENDED)
     raise SystemExit(EXIT_CODE)
+
+
+def _join(size: int) -> Ranks:
+    """Meet under names of this attempt: torchrun keeps its store through a restart, with the addresses of the dead."""
+    store, rank, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store = dist.PrefixStore(f"attempt {attempt} of {size}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    return Ranks(rank=rank, size=size)
 
 
 @contextmanager
