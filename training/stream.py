@@ -95,13 +95,21 @@ def stream_of(
 def key_of_source(source: Source, columns: Callable[[], tuple[tuple[str, ...], str, list[str]]]) -> list[Any]:
     """Of files their names, sizes and times; of what has none its rows."""
     if files := source.files():
-        stats = [(str(file.resolve()), file.stat()) for file in files]
-        return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+        return [_stat(file) for file in files]
     texts_in, label_in, _ = columns()
     digest = hashlib.sha256()
     for row in source.rows([*texts_in, label_in], [label_in]):
         digest.update(json.dumps(row.values).encode())
     return [source.name, digest.hexdigest()]
+
+
+def _stat(file: Path) -> list[Any]:
+    """Zeros of a file that is not there, which reading it will say."""
+    try:
+        found = file.stat()
+    except OSError:
+        return [str(file.resolve()), 0, 0]
+    return [str(file.resolve()), found.st_size, found.st_mtime_ns]
 
 
 def labelled_texts(
