@@ -66,10 +66,10 @@ def together() -> Iterator[Ranks]:
 
 def _join(size: int) -> Ranks:
     """Meet under names of this attempt: torchrun keeps its store through a restart, with the addresses of the dead."""
-    store, rank, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+    store, rank, _ = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    store = dist.PrefixStore(f"attempt {attempt} of {size}", store)
+    store = dist.PrefixStore(f"attempt {attempt} of {size}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     return Ranks(rank=rank, size=size)
 
