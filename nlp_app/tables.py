@@ -61,6 +61,11 @@ def read_texts(path: Path, columns: Sequence[str], *, encoding: str | None = Non
             yield join_columns(values)
 
 
+def is_table(path: Path) -> bool:
+    """Whether its name is that of a file with columns."""
+    return plain_suffix(path) in FORMATS
+
+
 def column_names(path: Path, *, every: bool = False, encoding: str | None = None) -> list[str]:
     """The columns that the first row of a table has, or every column that a row has.
 

@@ -21,7 +21,7 @@ ORDER = [
     "encoding", "probabilities", "explanation", "golden", "folder", "parts", "contents",
     "ngram_batch", "model", "folded", "_folded", "compiled", "device", "scoring", "quantize", "weights", "explain",
     "checkpoint", "onnx_checkpoint", "predictor", "rows", "packing", "recoding", "delimited", "arrow", "formats",
-    "tables", "predict",
+    "tables", "resumable", "predict",
 ]  # fmt: skip
 MAY_IMPORT = {"nlp_app": {"nlp_app"}, "training": {"nlp_app", "training"}, "serving": {"nlp_app", "serving"}}
 ROOMS = {"nlp_app", "training", "serving", "tests", "benchmarks"}
