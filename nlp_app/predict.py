@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from nlp_app.errors import ConfigError, DataError, quit_at_once, run_command
+from nlp_app.errors import ConfigError, DataError, OutputError, quit_at_once, run_command
 
 if __name__ == "__main__":
     quit_at_once()
@@ -26,7 +26,7 @@ from nlp_app.tables import is_table, join_columns, read_lines, read_rows, read_t
 
 Texts = Iterator[tuple[str, dict[str, Value]]]
 """Each with what is kept of its row."""
-ANSWER = {"text", "label", "labels", "score", "scores", "out_of_scope", "abstained", "explanation"}
+ANSWER = {"text", "label", "labels", "score", "scores", "out_of_scope", "abstained", "truncated", "explanation"}
 """Keys of an answer."""
 Write = Callable[[Sequence[bytes]], None]
 
@@ -45,6 +45,8 @@ def main() -> int:
     if taken := [name for name in options.keep if name in ANSWER]:
         raise ConfigError(f"--keep {taken[0]} would stand where the answer's own {taken[0]} stands: rename the column")
     check_encoding(options.encoding)
+    if options.output is not None:
+        check_output(options.output, options.file)
     predictor = Predictor.load(options.checkpoint, device=options.device)
     texts = chain.from_iterable(texts_of(name, options) for name in options.file)
     if options.output is None:
@@ -80,6 +82,14 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_output(output: Path, files: Sequence[str]) -> None:
+    """Raise an OutputError where the answers would take the place of what is read, or of what is no file."""
+    if output.exists() and not output.is_file():
+        raise OutputError(f"--output {output} is no file: name one")
+    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in files):
+        raise OutputError(f"--output {output} is a file that is read, which it would replace: name another")
+
+
 def asked(options: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
     """What an answer depends on."""
     files = [Path(name).resolve() for name in options.file]
@@ -104,7 +114,8 @@ def texts_of(name: str, options: argparse.Namespace) -> Texts:
         return
     if not is_table(path):
         raise DataError(f"{path} holds a text a line, so it has no column {keep[0]!r}: leave --keep out")
-    for _, values in read_rows(path, [*columns, *keep], keep, encoding=options.encoding):
+    lists = [name for name in keep if name not in columns]
+    for _, values in read_rows(path, [*columns, *keep], lists, encoding=options.encoding):
         yield join_columns(values[: len(columns)]), dict(zip(keep, values[len(columns) :], strict=True))
 
 

@@ -39,6 +39,7 @@ class Lines:
             self._check_same()
             self.done = self._cut()
         else:
+            self._part.unlink(missing_ok=True)  # first: what is told next is not of it
             self._told.write_text(json.dumps(self._asked) + "\n")
             self._part.write_bytes(b"")
         self._stream: IO[bytes] = self._part.open("ab")

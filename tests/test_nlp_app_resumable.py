@@ -140,6 +140,9 @@ def test_what_is_refused(shared_checkpoint: Path, corpus: Path, tmp_path: Path, 
     assert "so it has no column 'id'" in refused(predict.main, *common, tmp_path / "lines.txt", "--keep", "id")
     assert "--encoding is 'x'" in refused(predict.main, *common, corpus, "--encoding", "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.csv", "lines.txt"], "no part of nothing"
+    assert "is a file that is read" in refused(predict.main, *common, corpus, "--output", corpus, "--overwrite")
+    assert "is no file: name one" in refused(predict.main, *common, corpus, "--output", "/dev/null", "--overwrite")
+    assert "--keep truncated would" in refused(predict.main, *common, corpus, "--keep", "truncated")
     output.touch()
     assert "exists: name another file, or replace it" in refused(predict.main, *common, corpus, "--output", output)
 
