@@ -8,11 +8,12 @@ from pathlib import Path
 from nlp_app.errors import ConfigError
 from nlp_app.folder import ONNX_FILE
 from nlp_app.parts import CONFIG, MODEL
-from nlp_app.quantize import FLOAT32
 from serving.cpus import CGROUP
 from serving.settings import Settings
 
 MB = 1_000_000
+FLOAT32 = "float32"
+"""As nlp_app.quantize calls it, which would load torch into the server without it."""
 PROCESS_MB = {"torch": 220, "onnx": 65}
 """Of a process that has no model yet: what it writes, since the kernel takes back what it read from files."""
 TABLE = 1 << 27
