@@ -202,6 +202,8 @@ def test_nothing_shows_what_must_stay_secret(
     rows = [
         *CLEAN,
         (f"my key is {SECRET}", "horse"),
+        (f"my key is {SECRET}", "horse"),
+        (f"\x1b[31m my key is {SECRET}", "mouse"),
         ("mail jane.doe@example.com", "mouse"),
         ("<script>x</script>", "horse"),
     ]
@@ -211,11 +213,12 @@ def test_nothing_shows_what_must_stay_secret(
     for shown in (capsys.readouterr().out, page, json.dumps(told)):
         assert SECRET not in shown
         assert "jane.doe" not in shown
+        assert "\x1b" not in shown
     assert "<script>" not in page
     assert html.escape("<script>x</script>") in page
     assert told["version"] == 1
-    assert told["texts"] == {"train": 23}
-    assert {one["name"] for one in told["findings"]} == {"secrets", "personal-data", "html"}
+    assert told["texts"] == {"train": 25}
+    assert {one["name"] for one in told["findings"]} == {"secrets", "personal-data", "html", "duplicates", "characters"}
     assert all(0 < one["share"] <= 1 and one["examples"] for one in told["findings"])
 
 

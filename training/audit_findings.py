@@ -70,8 +70,10 @@ class Part:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text, in one line."""
-    line = " ".join(text.split())
+    """The beginning of a text, in one line, without keys, personal data and control characters."""
+    from training.audit_texts import safe
+
+    line = " ".join(safe(text).split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 
 

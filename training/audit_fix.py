@@ -11,6 +11,7 @@ from nlp_app.folder import write_file
 from training.audit_copies import normalised
 from training.audit_findings import Part
 from training.audit_labels import same_but_for_case
+from training.audit_texts import safe
 from training.writable import check_file
 
 SEPARATOR = "|"
@@ -40,7 +41,10 @@ def write_fixed(path: Path, parts: Sequence[Part]) -> str:
     rows, fixes = fixed(train, others)
     multi = any(len(labels) != 1 for labels in train.labels)
     write_file(path.resolve(), as_csv(("text", "label"), [(text, SEPARATOR.join(labels)) for text, labels in rows]))
-    write_file(list_of(path).resolve(), as_csv(("place", "what", "why", "text"), fixes))
+    write_file(
+        list_of(path).resolve(),
+        as_csv(("place", "what", "why", "text"), [(*told, safe(text)) for *told, text in fixes]),
+    )
     told = (
         ", ".join(f"{count:,} {what}" for what, count in Counter(what for _, what, _, _ in fixes).items()) or "nothing"
     )

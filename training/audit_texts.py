@@ -137,6 +137,13 @@ def _masked(
     )  # fmt: skip
 
 
+def safe(text: str) -> str:
+    """A text as it may be shown: keys and personal data masked, control characters escaped."""
+    for _, hit in (*secrets_in(text), *personal_in(text)):
+        text = text.replace(hit, masked(hit))
+    return ODD.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def masked(hit: str) -> str:
     """At most its first three characters."""
     return hit[: min(3, len(hit) // 4)] + "***"
