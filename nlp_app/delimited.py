@@ -1,6 +1,7 @@
 """CSV and TSV with a header, quoted as RFC 4180 says; a CSV file may have another delimiter, which its header shows."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -24,9 +25,7 @@ def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, del
         columns: whose values are wanted.
         delimiter: what its name says; a header without commas may show another.
     """
-    lines = decoded_lines(stream, path)
-    first = next(lines, "")
-    records = _records(chain([first] if first else [], lines), path, delimiter_of(first, delimiter))
+    records = _opened(stream, path, delimiter)
     header = _header(records, path)
     places = [place_of(path, header, column) for column in columns]
     for line, fields in records:
@@ -40,15 +39,27 @@ def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, del
 
 def read_header(stream: IO[bytes], path: Path, *, delimiter: str) -> list[str]:
     """The names of the columns, from the first line."""
-    lines = decoded_lines(stream, path)
-    first = next(lines, "")
-    return _header(_records(chain([first] if first else [], lines), path, delimiter_of(first, delimiter)), path)
+    return _header(_opened(stream, path, delimiter), path)
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Rows as RFC 4180 has them."""
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([header, *rows])
+    return stream.getvalue().encode()
 
 
 def delimiter_of(header: str, named: str) -> str:
     """A comma, unless the header has none, and one other delimiter."""
     there = [one for one in OTHERS if one in header]
     return there[0] if named == COMMA and COMMA not in header and len(there) == 1 else named
+
+
+def _opened(stream: IO[bytes], path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Records, by the delimiter that the first line shows."""
+    lines = decoded_lines(stream, path)
+    first = next(lines, "")
+    return _records(chain([first] if first else [], lines), path, delimiter_of(first, delimiter))
 
 
 def _header(records: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:

@@ -12,68 +12,28 @@ from nlp_app.delimited import COMMA, TAB, read_delimited, read_header
 from nlp_app.errors import DataError
 from nlp_app.rows import Reader, Row, Value, decoded_lines
 
-
-def read_jsonl(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """A JSON object a line; blank lines are passed over."""
-    for line, values in _objects(stream, path):
-        yield Row(line, tuple(_json_text(values, column, path, line) for column in columns))
+Objects = Callable[[IO[bytes], Path], Iterator[tuple[int, dict[str, Any]]]]
+"""JSON objects, each with its line or number."""
 
 
-def json_keys(stream: IO[bytes], path: Path) -> list[str]:
-    """The keys of the first object."""
-    return list(next(_objects(stream, path), (0, {}))[1])
-
-
-def every_json_key(stream: IO[bytes], path: Path) -> list[str]:
-    """The keys that any of the objects has."""
-    return list(dict.fromkeys(key for _, values in _objects(stream, path) for key in values))
-
-
-def read_json(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """An array of JSON objects, alone or as the one array of an object, or lines of them; all of it is in memory."""
-    for number, values in _array(stream, path):
+def read_objects(stream: IO[bytes], path: Path, columns: Sequence[str], *, objects: Objects) -> Iterator[Row]:
+    """The values of keys."""
+    for number, values in objects(stream, path):
         yield Row(number, tuple(_json_text(values, column, path, number) for column in columns))
 
 
-def array_keys(stream: IO[bytes], path: Path) -> list[str]:
-    """The keys of the first object of an array."""
-    return list(next(_array(stream, path), (0, {}))[1])
+def first_keys(stream: IO[bytes], path: Path, *, objects: Objects) -> list[str]:
+    """The keys of the first object."""
+    return list(next(objects(stream, path), (0, {}))[1])
 
 
-def every_array_key(stream: IO[bytes], path: Path) -> list[str]:
-    """The keys that any object of an array has."""
-    return list(dict.fromkeys(key for _, values in _array(stream, path) for key in values))
+def every_key(stream: IO[bytes], path: Path, *, objects: Objects) -> list[str]:
+    """The keys that any of the objects has."""
+    return list(dict.fromkeys(key for _, values in objects(stream, path) for key in values))
 
 
-FORMATS: dict[str, Reader] = {
-    ".csv": partial(read_delimited, delimiter=COMMA),
-    ".tsv": partial(read_delimited, delimiter=TAB),
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": read_json,
-    ".parquet": read_arrow,
-    ".arrow": read_arrow,
-    ".feather": read_arrow,
-}
-"""By the ending of a file's name."""
-BINARY = (".parquet", ".arrow", ".feather")
-"""Which are in no encoding."""
-NAMES: dict[str, Callable[[IO[bytes], Path], list[str]]] = {
-    ".csv": partial(read_header, delimiter=COMMA),
-    ".tsv": partial(read_header, delimiter=TAB),
-    ".jsonl": json_keys,
-    ".ndjson": json_keys,
-    ".json": array_keys,
-    ".parquet": arrow_names,
-    ".arrow": arrow_names,
-    ".feather": arrow_names,
-}
-"""What gives the names of the columns that the first row has."""
-EVERY_NAME = NAMES | {".jsonl": every_json_key, ".ndjson": every_json_key, ".json": every_array_key}
-"""The same, but those that any row has."""
-
-
-def _objects(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """An object a line; blank lines are passed over."""
     line = 0
     for line, text in enumerate(decoded_lines(stream, path), start=1):
         if text.strip():
@@ -83,7 +43,7 @@ def _objects(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any
 
 
 def _array(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects with their numbers; of lines of objects, with their lines."""
+    """An array of objects, alone or as the one array of an object, or lines of them; all of it is in memory."""
     data = stream.read()
     try:
         found = json.loads(data.decode("utf-8-sig"), **AS_WRITTEN)
@@ -93,7 +53,7 @@ def _array(stream: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]
         ) from None
     except (ValueError, RecursionError) as error:
         if "Extra data" in str(error):
-            yield from _objects(io.BytesIO(data), path)
+            yield from _lines(io.BytesIO(data), path)
             return
         raise DataError(f"{path} is not JSON ({error}): write an array of objects") from None
     yield from enumerate(_objects_of(found, path), start=1)
@@ -149,3 +109,35 @@ def _json_scalar(value: object, column: str, path: Path, line: int, *, inside: b
         raise DataError(f"{path}:{line}: {column!r} {verb} a JSON {kind}, but must {be}")
     text: str | None = value  # type: ignore[assignment]  # JSON has no more kinds
     return text
+
+
+FORMATS: dict[str, Reader] = {
+    ".csv": partial(read_delimited, delimiter=COMMA),
+    ".tsv": partial(read_delimited, delimiter=TAB),
+    ".jsonl": partial(read_objects, objects=_lines),
+    ".ndjson": partial(read_objects, objects=_lines),
+    ".json": partial(read_objects, objects=_array),
+    ".parquet": read_arrow,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+}
+"""By the ending of a file's name."""
+BINARY = (".parquet", ".arrow", ".feather")
+"""Which are in no encoding."""
+NAMES: dict[str, Callable[[IO[bytes], Path], list[str]]] = {
+    ".csv": partial(read_header, delimiter=COMMA),
+    ".tsv": partial(read_header, delimiter=TAB),
+    ".jsonl": partial(first_keys, objects=_lines),
+    ".ndjson": partial(first_keys, objects=_lines),
+    ".json": partial(first_keys, objects=_array),
+    ".parquet": arrow_names,
+    ".arrow": arrow_names,
+    ".feather": arrow_names,
+}
+"""What gives the names of the columns that the first row has."""
+EVERY_NAME = NAMES | {
+    ".jsonl": partial(every_key, objects=_lines),
+    ".ndjson": partial(every_key, objects=_lines),
+    ".json": partial(every_key, objects=_array),
+}
+"""The same, but those that any row has."""

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from nlp_app.cgroup import CGROUP
 
 
 def available_cpus(cgroup: Path = CGROUP) -> int:

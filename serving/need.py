@@ -1,14 +1,12 @@
 """Whether the models fit into the memory that a container may use: said before the kernel ends the process."""
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from nlp_app.cgroup import CGROUP, memory_left, memory_limit
 from nlp_app.errors import ConfigError
 from nlp_app.folder import ONNX_FILE
 from nlp_app.parts import CONFIG, MODEL
-from serving.cpus import CGROUP
 from serving.settings import Settings
 
 MB = 1_000_000
@@ -18,14 +16,11 @@ PROCESS_MB = {"torch": 220, "onnx": 65}
 """Of a process that has no model yet: what it writes, since the kernel takes back what it read from files."""
 TABLE = 1 << 27
 """Bytes; a larger table of convolutions is not made (nlp_app/folded.py)."""
-LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-"""Of version 2 and 1 of cgroups."""
-USED = ("memory.current", "memory/memory.usage_in_bytes")
 
 
 def check_memory(settings: Settings, cgroup: Path = CGROUP) -> None:
     """Raise a ConfigError where the models need more than the process and its siblings may use."""
-    allowed, needed = allowed_bytes(cgroup), needed_bytes(settings) * settings.workers
+    allowed, needed = memory_limit(cgroup), needed_bytes(settings) * settings.workers
     if allowed is not None and needed > allowed:
         fewer = " or fewer --workers" if settings.workers > 1 else ""
         raise ConfigError(
@@ -43,10 +38,10 @@ def needed_bytes(settings: Settings) -> int:
 
 def check_reload(folder: Path, runtime: str, cgroup: Path = CGROUP) -> None:
     """Raise a ConfigError where a model does not fit beside all that is in memory now, the one that it replaces too."""
-    allowed, used, needed = allowed_bytes(cgroup), first_number(cgroup, USED), _of_model(folder, runtime)
-    if allowed is not None and used is not None and needed > allowed - used:
+    allowed, left, needed = memory_limit(cgroup), memory_left(cgroup), _of_model(folder, runtime)
+    if allowed is not None and left is not None and needed > left:
         raise ConfigError(
-            f"{folder} needs about {needed / MB:.0f} MB of memory beside the old one, but {(allowed - used) / MB:.0f} "
+            f"{folder} needs about {needed / MB:.0f} MB of memory beside the old one, but {left / MB:.0f} "
             f"are left of {allowed / MB:.0f}: give the container more, or start the server again"
         )
 
@@ -64,16 +59,3 @@ def _of_model(folder: Path, runtime: str) -> int:
         return int(weights + (2 * table if table <= TABLE else 0))
     except (OSError, ValueError, LookupError, TypeError):
         return 0
-
-
-def allowed_bytes(cgroup: Path) -> int | None:
-    """That a container may use; None where there is no limit."""
-    return first_number(cgroup, LIMITS)
-
-
-def first_number(cgroup: Path, names: Sequence[str]) -> int | None:
-    """Of the first of these files that is there."""
-    for name in names:
-        with suppress(OSError, ValueError):
-            return int((cgroup / name).read_text())
-    return None

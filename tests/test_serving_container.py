@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from nlp_app.cgroup import memory_limit
 from nlp_app.errors import ConfigError
 from serving import container
 from serving.health import ready
-from serving.need import MB, allowed_bytes, check_memory, check_reload, needed_bytes
+from serving.need import MB, check_memory, check_reload, needed_bytes
 from serving.settings import Settings
 from tests.conftest import command
 from tests.test_serving_main import call, started, wait_until_ready
@@ -163,10 +164,10 @@ def test_a_model_that_does_not_fit_beside_the_old_one_is_refused(
 
 
 def test_what_may_be_used_is_read_of_either_version(tmp_path: Path) -> None:
-    assert allowed_bytes(tmp_path) is None
-    assert allowed_bytes(group(tmp_path, "max")) is None
-    assert allowed_bytes(group(tmp_path, "7", "memory/memory.limit_in_bytes")) == 7
-    assert allowed_bytes(group(tmp_path, "5")) == 5
+    assert memory_limit(tmp_path) is None
+    assert memory_limit(group(tmp_path, "max")) is None
+    assert memory_limit(group(tmp_path, "7", "memory/memory.limit_in_bytes")) == 7
+    assert memory_limit(group(tmp_path, "5")) == 5
 
 
 def test_a_model_that_cannot_be_read_is_for_loading_to_refuse(tmp_path: Path) -> None:

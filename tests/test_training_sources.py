@@ -1,6 +1,5 @@
 """Labelled texts from everywhere: the same rows and the same weights, whatever they were kept in."""
 
-import bz2
 import csv
 import gzip
 import io
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from nlp_app.errors import ConfigError, DataError
 from tests.conftest import ROOT, Refused, command, write_csv
+from tests.test_nlp_app_tables import PACK
 from tests.test_serving_workers import free_port
 from training.assemble import new_learner
 from training.data import Examples, read_examples
@@ -82,11 +82,6 @@ PLAIN: dict[str, Callable[[Pairs], bytes]] = {
     "rows.arrow": lambda pairs: arrow(pairs, "stream"),
     "train.txt": lambda pairs: "".join(f"__label__{label} {text}\n" for text, label in pairs).encode(),
     "utf-16.csv": lambda pairs: delimited(pairs, ",").decode().encode("utf-16"),
-}
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".zst": lambda data: pa.compress(data, "zstd", asbytes=True),
 }
 
 

@@ -57,10 +57,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def example(self, row: int, why: str = "", text: str | None = None) -> Example:
+    def example(self, row: int, why: str = "") -> Example:
         """One row."""
         return Example(
-            place=self.places[row], text=excerpt(self.texts[row] if text is None else text),
+            place=self.places[row], text=excerpt(self.texts[row]),
             labels=", ".join(self.labels[row]), why=why,
         )  # fmt: skip
 

@@ -1,11 +1,10 @@
 """A cleaned copy of training texts, and a list of what was done; the files that were read stay as they are."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nlp_app.delimited import to_csv
 from nlp_app.errors import ConfigError, OutputError
 from nlp_app.folder import write_file
 from training.audit_copies import normalised
@@ -40,10 +39,10 @@ def write_fixed(path: Path, parts: Sequence[Part]) -> str:
     train, *others = parts
     rows, fixes = fixed(train, others)
     multi = any(len(labels) != 1 for labels in train.labels)
-    write_file(path.resolve(), as_csv(("text", "label"), [(text, SEPARATOR.join(labels)) for text, labels in rows]))
+    write_file(path.resolve(), to_csv(("text", "label"), [(text, SEPARATOR.join(labels)) for text, labels in rows]))
     write_file(
         list_of(path).resolve(),
-        as_csv(("place", "what", "why", "text"), [(*told, safe(text)) for *told, text in fixes]),
+        to_csv(("place", "what", "why", "text"), [(*told, safe(text)) for *told, text in fixes]),
     )
     told = (
         ", ".join(f"{count:,} {what}" for what, count in Counter(what for _, what, _, _ in fixes).items()) or "nothing"
@@ -84,10 +83,3 @@ def fixed(
             seen[same] = place
             rows.append((text, labels))
     return rows, fixes
-
-
-def as_csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """Rows as RFC 4180 has them."""
-    stream = io.StringIO(newline="")
-    csv.writer(stream).writerows([header, *rows])
-    return stream.getvalue().encode()

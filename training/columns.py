@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from nlp_app.errors import DataError
+
 TEXT, LABELS = "text", ("label", "labels")
 """Looked for first."""
 LIKE_TEXT = (
@@ -21,6 +23,9 @@ def choose_columns(
         names: of the table's columns.
         text_columns: those that were asked for; none to look for one.
         label_column: the one that was asked for; None to look for it.
+
+    Raises:
+        DataError: one column is asked for as both.
     """
     notes = []
     texts = tuple(text_columns)
@@ -34,6 +39,8 @@ def choose_columns(
         label_column = found or LABELS[0]
         if found not in (None, *LABELS):
             notes.append(f"labels are in the column {found!r} (--label-column names another)")
+    if label_column in texts:
+        raise DataError(f"column {label_column!r} cannot be both text and label: set --text-column or --label-column")
     return texts, label_column, notes
 
 

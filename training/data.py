@@ -108,8 +108,6 @@ def read_examples(
     """
     sources = given if isinstance(given, list) else find_sources(given, encoding=encoding, query=query, split=split)
     texts_in, label_in, notes = choose_columns(sources[0].columns(), text_columns, label_column)
-    if label_in in texts_in:
-        raise DataError(f"column {label_in!r} cannot be both text and label: set --text-column or --label-column")
     texts, values, lines, origins = [], [], [], []
     for origin, source in enumerate(sources):
         notes += source.notes()

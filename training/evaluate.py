@@ -1,8 +1,6 @@
 """`python -m training.evaluate --checkpoint DIR --data FILE`: how well a checkpoint does on labelled texts."""
 
 import argparse
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from nlp_app.delimited import to_csv
 from nlp_app.folder import write_file
 from nlp_app.predictor import Prediction, Predictor
 from nlp_app.recoding import check_encoding
@@ -137,12 +136,11 @@ def errors_csv(examples: Examples, predictions: Sequence[Prediction]) -> bytes:
     places = examples.lines if len(examples.sources) < 2 else [examples.place(row) for row in range(len(examples))]
     answers = zip(places, examples.texts, examples.labels, predictions, strict=True)
     wrong = [answer for answer in answers if not _is_right(answer[2], answer[3])]
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
-    writer.writerow(("line", "text", "label", "predicted", "score"))
-    for line, text, label, prediction in sorted(wrong, key=lambda answer: -answer[3].score):
-        writer.writerow((line, text, *map(_shown, (label, _given(prediction))), prediction.score))
-    return stream.getvalue().encode()
+    rows = (
+        (line, text, *map(_shown, (label, _given(prediction))), prediction.score)
+        for line, text, label, prediction in sorted(wrong, key=lambda answer: -answer[3].score)
+    )
+    return to_csv(("line", "text", "label", "predicted", "score"), rows)
 
 
 def is_best_right(labels: Sequence[str], prediction: Prediction) -> bool:

@@ -1,13 +1,14 @@
 """Whether a batch fits into memory: an estimate beforehand, and what an error says afterwards."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from nlp_app.cgroup import CGROUP, memory_left
 from nlp_app.config import ModelConfig
 from nlp_app.errors import ConfigError
 from nlp_app.model import TextClassifier
@@ -16,11 +17,6 @@ BACKWARD = 0.7
 """What the backward pass of a block takes on top, in terms of what the block keeps: 0.6 to 0.85 by the profiler."""
 COPIES = 5
 """Of the parameters: weights, gradients, AdamW's two moments, the running mean."""
-CGROUP = Path("/sys/fs/cgroup")
-GROUP_FILES = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
 MEMINFO = Path("/proc/meminfo")
 SMALLER = "--max-length, --num-filters, --embedding-dim or --vocab-size"
 """What a model that does not fit may have less of."""
@@ -70,7 +66,7 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    known = [size for size in (_of_machine(), _of_group()) if size is not None]
+    known = [size for size in (_of_machine(), memory_left(CGROUP)) if size is not None]
     return min(known, default=None)
 
 
@@ -102,12 +98,3 @@ def _of_machine() -> int | None:
     except OSError:  # not Linux
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _of_group() -> int | None:
-    """The limit of a container, of version 2 or 1 of cgroups, less what is in use."""
-    for names in GROUP_FILES:
-        with suppress(OSError, ValueError):  # ValueError: "max"
-            limit, used = (int((CGROUP / name).read_text()) for name in names)
-            return limit - used
-    return None

@@ -15,6 +15,16 @@ SECONDS_BETWEEN_LINES = 30.0
 """Where output is no terminal, a long epoch says this often that it goes on."""
 
 
+def make_bar(console: Console) -> Progress:
+    """A name, a bar and a state in a line, which only a terminal shows."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[state]}", markup=False),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 class Watch:
     """Shows epoch, loss, validation score, texts/s and the time left at most; a context manager."""
 
@@ -27,12 +37,7 @@ class Watch:
         self._texts = 0
         self._started = self._spoke = time.perf_counter()
         self._drawn = 0.0
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[state]}", markup=False),
-        )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = make_bar(console)
         self._task = self._bar.add_task(phase, total=float(epochs), state="")
         self._bar.update(self._task, completed=done)
 

@@ -5,9 +5,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
-from training.progress import SECONDS_BETWEEN_DRAWINGS, SECONDS_BETWEEN_LINES, clock
+from training.progress import SECONDS_BETWEEN_DRAWINGS, SECONDS_BETWEEN_LINES, clock, make_bar
 
 
 class Stage:
@@ -20,12 +19,7 @@ class Stage:
         self._first = done  # an earlier sitting's work is no pace
         self._started = self._spoke = time.perf_counter()
         self._drawn = 0.0
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[state]}", markup=False),
-        )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = make_bar(console)
         self._task = self._bar.add_task(name, total=1.0, state="")
 
     def __enter__(self) -> Self:

@@ -123,8 +123,6 @@ def labelled_texts(
         DataError: a source cannot be used, or a row breaks the rules for labels.
     """
     texts_in, label_in, _ = choose_columns(sources[0].columns(), text_columns, label_column)
-    if label_in in texts_in:
-        raise DataError(f"column {label_in!r} cannot be both text and label: set --text-column or --label-column")
     marked = all(source.marked for source in sources)
     several = bool(separator) or (_has_several(sources, label_in) if marked else _is_list(sources, label_in))
     read = several_labels if several else one_label
