@@ -1,4 +1,4 @@
-"""`python -m benchmarks.data`: training on many texts: the memory that it takes, and how fast they come into the cache.
+"""`python -m benchmarks.data`: training on many texts: memory, how fast they come into the cache, processes, the audit.
 
 The texts are those of two sets, a word of each replaced by chance, again and again. Memory is RssAnon of all processes
 of a run together, sampled as it goes: what is mapped from files is no part of it, for the system takes that back.
@@ -13,20 +13,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import distributed
 from benchmarks.common import device_name, markdown
 from benchmarks.loop import data_folder
 from benchmarks.rss import peak_of
 from nlp_app.device import find_device
 from nlp_app.errors import run_command
+from training.audit_quick import quick_warnings
 from training.console import make_console
+from training.data import read_examples
+from training.measure import median_seconds
 
 SETS = ("banking77", "trec6")
 FEW, MANY = 100_000, 10_000_000
-RATIO_BAR, RATE_BAR = 1.2, 0.5
+RATIO_BAR, RATE_BAR, QUICK, WHOLE_S = 1.2, 0.5, 0.1, 120
+AUDITED = ("banking77", "imdb")
 LIBRARY_TEXTS = 200_000
 """That the library alone is timed on, three times."""
 LIBRARY = """
@@ -40,23 +46,56 @@ print(len(texts) / (time.perf_counter() - started))
 Row = Mapping[str, Any]
 
 
-def measure(texts: int, steps: int | None) -> dict[str, Any]:
+def memory(texts: int, steps: int | None) -> dict[str, Any]:
     """Both runs, and the library beside the reading and tokenising of the larger one."""
     with tempfile.TemporaryDirectory(prefix="benchmark-data-") as name:
         folder = Path(name)
         runs = {count: run(folder, count, steps) for count in (FEW, texts)}
         library = library_rate(folder, texts)
     few, many = runs[FEW], runs[texts]
-    rows = [
-        {"what": f"memory of {texts:,} texts to that of {FEW:,}", "value": many["peak_mb"] / few["peak_mb"],
-         "bar": RATIO_BAR, "kept": many["peak_mb"] <= RATIO_BAR * few["peak_mb"]},
-    ]  # fmt: skip
+    rows = [_row(f"memory of {texts:,} texts to that of {FEW:,}", many["peak_mb"] / few["peak_mb"], most=RATIO_BAR)]
     if many["cached_per_s"]:
         rate = many["cached_per_s"] / library
-        rows.append({"what": "reading and tokenising, of the tokenizers library's rate", "value": rate,
-                     "bar": RATE_BAR, "kept": rate >= RATE_BAR})  # fmt: skip
-    return {"device": device_name(find_device("cpu")), "texts": texts, "steps": steps, "runs": list(runs.values()),
-            "library_per_s": library, "rows": rows}  # fmt: skip
+        rows.append(_row("reading and tokenising, of the tokenizers library's rate", rate, least=RATE_BAR))
+    return {"texts": texts, "steps": steps, "runs": list(runs.values()), "library_per_s": library, "rows": rows}
+
+
+def processes() -> dict[str, Any]:
+    """Two processes beside one; a row for each size of batch."""
+    found = distributed.measure(find_device("cpu"))
+    rows = [
+        _row(f"two processes to one, {row['texts']} texts of {row['tokens']} tokens a batch", row["wall"]["median"],
+             least=distributed.BAR)
+        for row in found["rows"]
+    ]  # fmt: skip
+    return {"distributed": found, "rows": rows}
+
+
+def audits() -> dict[str, Any]:
+    """The quick audit beside a default training run, and the whole one."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="benchmark-data-") as folder:
+        for name in AUDITED:
+            train, test = (data_folder() / name / f"{part}.csv.gz" for part in ("train", "test"))
+            examples = read_examples(train)
+            quick = median_seconds([partial(quick_warnings, examples)], find_device("cpu"), rounds=3)[0]
+            trained = _timed("training.run", "--train", str(train), "--output", f"{folder}/{name}")
+            rows.append(_row(f"the quick audit of {name}, of {trained:.0f} s of training", quick / trained, most=QUICK))
+        whole = _timed("training.audit", str(train), "--test", str(test))
+        rows.append(_row(f"the whole audit of {name}, s", whole, most=WHOLE_S))
+    return {"rows": rows}
+
+
+def _row(what: str, value: float, *, least: float | None = None, most: float | None = None) -> Row:
+    kept = (least is None or value >= least) and (most is None or value <= most)
+    return {"what": what, "value": value, "bar": f"≥ {least}" if most is None else f"≤ {most}", "kept": kept}
+
+
+def _timed(module: str, *words: str) -> float:
+    """Seconds of a command of the project."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", module, *words], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
 
 
 def run(folder: Path, texts: int, steps: int | None) -> dict[str, Any]:
@@ -122,6 +161,15 @@ def labelled_texts() -> Iterator[tuple[str, str]]:
 
 def section(result: Mapping[str, Any]) -> str:
     """Two tables: each run, and each bar."""
+    tables = [bars(result["rows"])]
+    if "distributed" in result:
+        tables.insert(0, distributed.section(result["distributed"]))
+    if "runs" in result:
+        tables.insert(0, _runs(result))
+    return "\n\n".join(tables)
+
+
+def _runs(result: Mapping[str, Any]) -> str:
     runs = [
         (f"{run['texts']:,}", f"{run['peak_mb']:,.0f}", f"{run['cached_per_s']:,.0f}" if run["cached_per_s"] else "",
          f"{run['train_per_s']:,.0f}", f"{run['cache_bytes_per_text']:.0f}" if run["cache_bytes_per_text"] else "",
@@ -138,16 +186,23 @@ def section(result: Mapping[str, Any]) -> str:
     )
     epoch = "one epoch" if result["steps"] is None else f"the first {result['steps']:,} steps of an epoch"
     return (
-        f"{markdown(header, runs)}\n\n{bars(result['rows'])}\n\n"
-        f"The default model, {epoch}, {result['device']}; the library alone, with its own threads: "
+        f"{markdown(header, runs)}\n\n"
+        f"The default model, {epoch}, {device_name(find_device('cpu'))}; the library alone, with its own threads: "
         f"{result['library_per_s']:,.0f} texts/s."
     )
 
 
 def bars(rows: Sequence[Row]) -> str:
     """A table of what was to be reached."""
-    shown = [(row["what"], f"{row['value']:.2f}", row["bar"], "kept" if row["kept"] else "missed") for row in rows]
+    shown = [(row["what"], f"{row['value']:.3g}", row["bar"], "kept" if row["kept"] else "missed") for row in rows]
     return markdown(("what", "value", "bar", ""), shown)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "memory": lambda options: memory(options.texts, options.steps),
+    "processes": lambda _: processes(),
+    "audits": lambda _: audits(),
+}
 
 
 def main() -> int:
@@ -155,12 +210,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
     parser.add_argument("--texts", type=int, default=MANY, help="of the larger set")
     parser.add_argument("--steps", type=int, help="of the epoch, at most, in both runs (default: all)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="(default: all)")
     parser.add_argument("--output", type=Path, help="write every figure to this JSON file")
     options = parser.parse_args()
-    result = measure(options.texts, options.steps)
-    make_console().print(section(result))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    results: dict[str, Any] = {}
+    for part in options.parts:
+        results[part] = PARTS[part](options)
+        make_console().print(section(results[part]), "\n")
+        if options.output:
+            options.output.write_text(json.dumps(results, indent=2) + "\n")
     return 0
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -14,6 +14,8 @@ from nlp_app.rows import MAX_CHARACTERS, Row, decoded_lines, place_of
 COMMA, TAB = ",", "\t"
 OTHERS = {";": "';'", TAB: "a tab", "|": "'|'"}
 """That a file of a name for commas may have, and what they are called."""
+AT_ONCE = 64
+"""Records that are read before the first of them is given: setting the limit takes longer than reading a short one."""
 
 
 def read_delimited(stream: IO[bytes], path: Path, columns: Sequence[str], *, delimiter: str) -> Iterator[Row]:
@@ -72,17 +74,23 @@ def _header(records: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:
 def _records(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Records with the line on which each begins; blank lines are passed over."""
     records = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        start = records.line_num + 1
+    fault: csv.Error | DataError | None = None
+    start, more = 1, True
+    while more:
+        found: list[tuple[int, list[str]]] = []
         try:
             with _field_limit():
-                fields = next(records)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            _raise_csv(str(error), path, start, records.line_num)
-        if fields:
-            yield start, fields
+                for fields in islice(records, AT_ONCE):
+                    found.append((start, fields))
+                    start = records.line_num + 1
+        except (csv.Error, DataError) as error:
+            fault = error
+        yield from (record for record in found if record[1])
+        more = len(found) == AT_ONCE
+    if isinstance(fault, csv.Error):
+        _raise_csv(str(fault), path, start, records.line_num)
+    if fault is not None:
+        raise fault
 
 
 def _raise_csv(fault: str, path: Path, start: int, line: int) -> NoReturn:
@@ -100,7 +108,7 @@ def _raise_csv(fault: str, path: Path, start: int, line: int) -> NoReturn:
 
 @contextmanager
 def _field_limit() -> Iterator[None]:
-    """The csv module's limit is one for the process: set it for one record only."""
+    """The csv module's limit is one for the process: set it while it reads records, and no longer."""
     before = csv.field_size_limit(MAX_CHARACTERS)
     try:
         yield

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from nlp_app.errors import CheckpointError, NlpAppError
+from nlp_app.heap import give_back
 from nlp_app.predictor import Predictor
 from serving.answers import Answers
 from serving.batching import PROBE, Batcher, Bounds, Gone, Item, Job
 from serving.cpus import available_cpus
 from serving.measures import OfModel
-from serving.memory import give_back
 from serving.problems import Refused
 from serving.settings import Served, Settings
 

@@ -16,11 +16,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from nlp_app.errors import NlpAppError
+from nlp_app.heap import keep_little, resident
 from serving.admin import HEADERS, State, serve_admin
 from serving.app import create_app
 from serving.connections import Connections
 from serving.logs import log_config
-from serving.memory import keep_little, resident
 from serving.need import check_memory
 from serving.protocol import Protocol
 from serving.settings import Settings

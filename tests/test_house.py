@@ -14,7 +14,7 @@ import nlp_app
 from tests.conftest import ROOT
 
 ORDER = [
-    "errors", "cgroup",
+    "errors", "cgroup", "heap",
     "client.errors", "client.predictions", "client.reading", "client.exchange", "client.turn", "client.arguments",
     "client.batches", "client.policy", "client.sending", "client.sync", "client.asynchronous", "client",
     "config", "decision", "tokenizer", "characters", "_ngrams", "ngrams", "places",

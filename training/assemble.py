@@ -8,6 +8,7 @@ from rich.console import Console
 
 from nlp_app.device import find_device
 from nlp_app.errors import ConfigError
+from nlp_app.heap import keep_all
 from nlp_app.tokenizer import padded_length
 from training.batches import Rows
 from training.console import warn
@@ -47,6 +48,7 @@ def new_learner(
             stop.check()
         warn(console, message)
 
+    keep_all()
     device = find_device(options.device)
     config = prepared.config
     weights = None if options.evened_out else prepared.class_weights

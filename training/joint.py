@@ -123,15 +123,13 @@ class JointStep:
         x, mask = parts.embedded(own)
         output = self._trunk(x, mask, parts.kept[own])
         value = self._recipe.loss.total(output, targets[own]) / parts.divisor
-        whole = value.detach().clone()
-        summed = dist.all_reduce(whole, async_op=True)
         # DistributedDataParallel takes the mean over the processes.
         (value * size).backward()  # type: ignore[no-untyped-call]
-        if x.grad is not None:
-            self._embedding.add_up(input_ids, x.grad / size, own)
-        assert summed is not None
-        summed.wait()
-        return whole.item()
+        whole = value.detach()
+        if x.grad is None:
+            dist.all_reduce(whole)
+            return whole.item()
+        return self._embedding.add_up(input_ids, x.grad / size, own, whole)
 
 
 class _Trunk(nn.Module):
@@ -157,21 +155,25 @@ class _EmbeddingGradient:
         self._gradient: Tensor | None = None
         self._rows = torch.empty(0, dtype=torch.int64)
 
-    def add_up(self, input_ids: Tensor, gradient: Tensor, own: slice) -> None:
-        """Make the sum over all processes the embedding's gradient.
+    def add_up(self, input_ids: Tensor, gradient: Tensor, own: slice, loss: Tensor) -> float:
+        """Make the sum over all processes the embedding's gradient; the sum of the loss comes in the same message.
 
         Args:
             input_ids: (B, T) of the whole batch.
             gradient: (b, E, T) of the own texts.
             own: which they are.
+            loss: a scalar, the own texts' share.
         """
         rows, place = torch.unique(input_ids, return_inverse=True)
         real = input_ids[own] != self._embedding.padding_idx
-        of_rows = gradient.new_zeros(len(rows), gradient.shape[1])
-        of_rows.index_add_(0, place[own][real], gradient.transpose(1, 2)[real])
-        dist.all_reduce(of_rows)
+        sent = gradient.new_zeros(len(rows) + 1, gradient.shape[1])
+        sent[-1, 0] = loss
+        sent.index_add_(0, place[own][real], gradient.transpose(1, 2)[real])
+        dist.all_reduce(sent)
+        of_rows, whole = sent[:-1], sent[-1, 0].item()
         if self._gradient is None:
             self._gradient = torch.zeros_like(self._embedding.weight)
         else:
             self._gradient.index_fill_(0, self._rows, 0.0)
         self._embedding.weight.grad, self._rows = self._gradient.index_copy_(0, rows, of_rows), rows
+        return whole
