@@ -19,6 +19,7 @@ import torch.distributed as dist
 from benchmarks.common import make_module, markdown, middle, run_benchmark, shown_middle
 from nlp_app.encoding import Encoded
 from nlp_app.errors import ConfigError, run_command
+from nlp_app.heap import keep_all
 from training.batches import Dataset
 from training.joint import Told, join
 from training.learner import Learner
@@ -27,7 +28,7 @@ from training.recipe import Recipe
 from training.together import together
 
 PROCESSES = 2
-CASES = ((64, 16), (64, 64), (64, 256), (256, 16), (256, 64))
+CASES = ((64, 16), (64, 64), (64, 256), (256, 16), (256, 64), (256, 256), (1024, 16), (1024, 64))
 """Texts of a batch, and tokens of each."""
 ROUNDS, STEPS = 7, 4
 BAR = 1.5
@@ -142,6 +143,7 @@ def main() -> int:
     """Measure, print, write; gives the exit code."""
     if RESULT not in os.environ:
         return run_benchmark("distributed", __doc__, measure, section)
+    keep_all()  # as training does
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(os.environ["LOCAL_RANK"])]})
     with together() as ranks:
         work(ranks)

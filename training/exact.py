@@ -52,6 +52,13 @@ class Statistics:
         """Take in a part's gradient of BatchNorm's bias and weight."""
         self.sum_g, self.sum_gy = self.sum_g + of_bias, self.sum_gy + of_weight
 
+    def way_through(self, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """What reaches BatchNorm's input through mean and variance, as slope and offset of the input's rows."""
+        inverse_std = torch.rsqrt(self.variance + eps)
+        scale = -weight * inverse_std / self.count
+        slope = scale * inverse_std * self.sum_gy
+        return slope, scale * self.sum_g - slope * self.mean
+
     @torch.no_grad()
     def move(self, norm: nn.BatchNorm1d) -> None:
         """Move the running statistics as one pass over the whole batch would have."""
@@ -77,10 +84,7 @@ class _WayThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (rows,), of, norm = ctx.saved_tensors, ctx.statistics, ctx.norm
-        inverse_std = torch.rsqrt(of.variance + norm.eps)
-        scale = -norm.weight * inverse_std / of.count
-        slope = scale * inverse_std * of.sum_gy
-        offset = scale * of.sum_g - slope * of.mean
+        slope, offset = of.way_through(norm.weight, norm.eps)
         return torch.addcmul(gradient, rows, slope.to(rows)).add_(offset.to(rows)), None, None
 
 

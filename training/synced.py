@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.exact import Statistics
@@ -39,9 +40,9 @@ def statistics_of_all(rows: Tensor) -> Statistics:
     """Of (n, channels) in each process, merged in the order of the processes, so that all have the same bits."""
     wide = torch.promote_types(rows.dtype, torch.float32)
     sent = rows.new_zeros((3, rows.shape[1]), dtype=wide)
-    if len(rows):  # torch.var_mean over rows takes three times as long
-        sent[0], sent[1] = len(rows), rows.mean(dim=0, dtype=wide)
-        sent[2] = (rows - sent[1]).square_().mean(dim=0)
+    if len(rows):  # torch.var_mean over rows takes ten times as long
+        sent[0] = len(rows)
+        sent[1], sent[2] = torch.batch_norm_update_stats(rows, None, None, 0.0)
     received = [torch.empty_like(sent) for _ in range(dist.get_world_size())]
     dist.all_gather(received, sent)
     whole = Statistics()
@@ -56,19 +57,24 @@ class _Normal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, of: Statistics, eps: float) -> Tensor:
-        inverse_std = torch.rsqrt(of.variance + eps)
-        normal = (rows - of.mean).mul_(inverse_std)
-        ctx.save_for_backward(normal, weight, inverse_std)
-        ctx.count = of.count
-        return torch.addcmul(bias, normal, weight).to(rows.dtype)
+        ctx.save_for_backward(rows, weight)
+        ctx.of, ctx.eps = of, eps
+        if not len(rows):  # which torch would divide by
+            return rows.new_empty(rows.shape)
+        return F.batch_norm(rows, of.mean, of.variance, weight, bias, eps=eps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        normal, weight, inverse_std = ctx.saved_tensors
-        wide = gradient.to(normal.dtype)
-        own = torch.stack([wide.sum(dim=0), (wide * normal).sum(dim=0)])
-        of_all = own.clone()
+        (rows, weight), of, eps = ctx.saved_tensors, ctx.of, ctx.eps
+        if len(rows):
+            by_given = torch.ops.aten.native_batch_norm_backward  # torch has no other name for it
+            statistics = (of.mean, of.variance, None, None, False, eps)
+            of_rows, of_weight, of_bias = by_given(gradient, rows, weight, *statistics, [True, True, True])
+        else:
+            of_rows, of_weight, of_bias = torch.empty_like(rows), torch.zeros_like(weight), torch.zeros_like(weight)
+        of_all = torch.stack([of_bias, of_weight])
         dist.all_reduce(of_all)
-        mean_g, mean_gy = of_all / ctx.count
-        of_rows = (wide - mean_g).addcmul_(normal, mean_gy, value=-1).mul_(weight * inverse_std)
-        return of_rows.to(gradient.dtype), own[1], own[0], None, None
+        of.add_sums(*of_all)
+        slope, offset = of.way_through(weight, eps)
+        of_rows.addcmul_(rows, slope.to(rows)).add_(offset.to(rows))
+        return of_rows, of_weight, of_bias, None, None
