@@ -20,7 +20,7 @@ from training.audit_copies import normalised
 from training.audit_findings import Finding, Part
 from training.audit_fix import fixed
 from training.audit_labels import is_typo, label_twins
-from training.audit_near import jaccard, runs_of
+from training.audit_near import Index, jaccard, runs_of
 from training.audit_quick import quick_warnings
 from training.audit_texts import is_card, is_iban, masked, personal_in, script_of, secrets_in
 from training.data import read_examples
@@ -163,6 +163,28 @@ def test_duplicates_conflicts_and_leaks() -> None:
     assert "conflicts" not in found(part([*CLEAN, CLEAN[0]]))
 
 
+def test_labels_that_no_model_can_answer_with() -> None:
+    finding = found(part(CLEAN), part([("the horse", "Horse"), ("a cow", "cow"), ("x y", "mouse")], "test"))
+    told = finding["unseen-labels-test"]
+    assert (told.count, told.of) == (2, 3)
+    assert "2 of 3 labels of test are not in train: 'Horse' (1), 'cow' (1)" in told.what
+
+
+def test_a_label_is_written_as_most_texts_of_all_parts_write_it() -> None:
+    rows, fixes = fixed(part([("x", "Horse"), ("y", "horse")]), [part([("z", "Horse")], "test")])
+    assert rows == [("x", ("Horse",)), ("y", ("Horse",))]
+    assert [(place, what) for place, what, *_ in fixes] == [("train.csv:3", "relabelled")]
+
+
+def test_twins_are_no_label_errors() -> None:
+    """The half of the horses is written HORSE, which the baseline can't know."""
+    rows = [(f"the {animal} {number} is {mood}", animal) for number in range(8) for mood in MOODS
+            for animal in ("horse", "mouse")]  # fmt: skip
+    rows = [(text, label.upper() if label == "horse" and number % 4 else label)
+            for number, (text, label) in enumerate(rows)]  # fmt: skip
+    assert "label-errors" not in found(part(rows), quick=False)
+
+
 def test_the_same_but_for_case_width_and_space() -> None:
     assert normalised(" Ｆｕｌｌ\u00a0 WIDTH\n") == "full width"
 
@@ -178,6 +200,15 @@ def test_near_duplicates() -> None:
     assert jaccard(runs_of(base), runs_of(base.upper())) == 1
     assert jaccard(runs_of(base), runs_of("where is the parcel that you sent to me")) < 0.1
     assert len(runs_of(" ".join(map(str, range(1000))))) < 1000, "an eighth of a long text"
+
+
+def test_many_texts_of_one_template_are_found_in_time_that_does_not_grow_with_their_square() -> None:
+    """A text that is near others, which stand for it, is kept no more than twenty times."""
+    index = Index()
+    near = [index.add(row, f"your parcel with the number {row:03} has been given to the carrier") for row in range(300)]
+    assert sum(twin is not None for twin in near) > 290
+    assert len(index._runs) < 40
+    assert index.find("your parcel with the number 777 has been given to the carrier") is not None
 
 
 def test_a_library_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +279,13 @@ def test_the_copy_is_clean_and_the_original_as_it_was(tmp_path: Path, monkeypatc
     again, nothing = fixed(part(kept), [part([("Stands in  test", "mouse")], "test")])
     assert ([(text, labels[0]) for text, labels in again], nothing) == (kept, [])
     assert read_examples(copy).texts == [text for text, _ in kept]
+
+
+def test_the_copy_has_the_columns_that_were_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, copy = write_csv(tmp_path / "a.csv", CLEAN, ("body", "kind")), tmp_path / "c.csv"
+    named = ("--text-column", "body", "--label-column", "kind")
+    assert run(monkeypatch, path, *named, "--quick", "--fix", copy) == 0
+    assert read_examples(copy, text_columns=["body"], label_column="kind").texts == [text for text, _ in CLEAN]
 
 
 def test_several_labels_in_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

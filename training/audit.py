@@ -62,7 +62,7 @@ def main() -> int:
         write_file(options.html.resolve(), html_page(parts, findings, left_out).encode())
         console.print(f"the page is in {options.html}", highlight=False)
     if options.fix is not None:
-        console.print(write_fixed(options.fix, parts), highlight=False)
+        console.print(write_fixed(options.fix, parts, _columns(options)), highlight=False)
     return 0
 
 
@@ -93,6 +93,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--fix", type=filled("--fix", Path), help="write a cleaned copy of FILE to this .csv file")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --fix")
     return parser.parse_args()
+
+
+def _columns(options: argparse.Namespace) -> tuple[str, str]:
+    """Of the copy: as they were called, where they were named; several columns of text are one there."""
+    named = options.text_column or []
+    return named[0] if len(named) == 1 else "text", options.label_column or "label"
 
 
 def _words(given: list[str] | None) -> Given | None:
@@ -150,7 +156,7 @@ def audit(
 def quick_checks(parts: Sequence[Part], *, max_length: int, most: int) -> Iterator[Finding]:
     """Those that take a moment."""
     yield from check_copies(parts, most)
-    yield from check_labels(parts[0], most)
+    yield from check_labels(parts, most)
     for part in parts:
         for finding in check_texts(part, max_length=max_length, most=most):
             yield finding if part is parts[0] else replace(finding, name=f"{finding.name}-{part.name}")

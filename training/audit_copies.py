@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from training.audit_findings import Example, Finding, Part, texts
-from training.audit_texts import TOKEN
+from training.audit_texts import TOKEN, safe
 
 
 def normalised(text: str) -> str:
@@ -64,10 +64,11 @@ def _unknown(train: Part, part: Part, most: int) -> Iterator[Finding]:
     total = sum(counts.values())
     unknown = Counter({token: count for token, count in counts.items() if token not in known})
     if total and (missing := sum(unknown.values())):
-        words = ", ".join(f"{token!r} {count:,}" for token, count in unknown.most_common(most))
+        shown = [(safe(token), count) for token, count in unknown.most_common(most)]
+        words = ", ".join(f"{token!r} {count:,}" for token, count in shown)
         yield Finding(
             name=f"unknown-{part.name}", severity="medium" if missing > total / 10 else "low", count=missing, of=total,
             what=f"{missing / total:.1%} of the tokens of {part.name} are not in {train.name}, most often {words}",
             advice="many mean other texts than those that were labelled: label some of them",
-            examples=[Example(place="", text=token, labels="") for token, _ in unknown.most_common(most)],
+            examples=[Example(place="", text=token, labels="") for token, _ in shown],
         )  # fmt: skip

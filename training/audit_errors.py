@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nlp_app.errors import DataError
 from training.audit_findings import Finding, Part
+from training.audit_labels import label_counts, one_spelling
 
 FOLDS = 5
 FEATURES = 1 << 18
@@ -22,7 +23,7 @@ WORDS_AND_PAIRS = 12_000_000
 
 
 def check_errors(part: Part, *, seed: int, most: int) -> Iterator[Finding]:
-    """Rows whose label the baseline does not believe.
+    """Rows whose label the baseline does not believe; labels that case or space alone tell apart are one.
 
     Raises:
         DataError: cleanlab is missing, or the texts have no labels to judge by.
@@ -35,12 +36,14 @@ def check_errors(part: Part, *, seed: int, most: int) -> Iterator[Finding]:
         raise DataError("likely label errors need cleanlab: pip install 'nlp_app[audit]'") from None
     if any(len(labels) != 1 for labels in part.labels):
         raise DataError("likely label errors are looked for where each text has one label")
-    counts = Counter(label for (label,) in part.labels)
-    rows = [row for row, text in enumerate(part.texts) if text.strip() and counts[part.labels[row][0]] >= 2 * FOLDS]
-    labels = sorted({part.labels[row][0] for row in rows})
+    one_way = one_spelling(label_counts([part]))
+    label_of = [one_way.get(label, label) for (label,) in part.labels]
+    counts = Counter(label_of)
+    rows = [row for row, text in enumerate(part.texts) if text.strip() and counts[label_of[row]] >= 2 * FOLDS]
+    labels = sorted({label_of[row] for row in rows})
     if len(labels) < 2:
         raise DataError(f"likely label errors need two labels with {2 * FOLDS} texts or more each")
-    targets = np.array([labels.index(part.labels[row][0]) for row in rows])
+    targets = np.array([labels.index(label_of[row]) for row in rows])
     believed = out_of_fold([part.texts[row] for row in rows], targets, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,7 +9,7 @@ from nlp_app.errors import ConfigError, OutputError
 from nlp_app.folder import write_file
 from training.audit_copies import normalised
 from training.audit_findings import Part
-from training.audit_labels import same_but_for_case
+from training.audit_labels import label_counts, one_spelling
 from training.audit_texts import safe
 from training.writable import check_file
 
@@ -34,12 +34,12 @@ def list_of(path: Path) -> Path:
     return path.with_suffix(".fixes.csv")
 
 
-def write_fixed(path: Path, parts: Sequence[Part]) -> str:
-    """Write the copy and the list; gives a sentence about them."""
+def write_fixed(path: Path, parts: Sequence[Part], columns: tuple[str, str] = ("text", "label")) -> str:
+    """Write the copy, with these columns of text and label, and the list; gives a sentence about them."""
     train, *others = parts
     rows, fixes = fixed(train, others)
     multi = any(len(labels) != 1 for labels in train.labels)
-    write_file(path.resolve(), to_csv(("text", "label"), [(text, SEPARATOR.join(labels)) for text, labels in rows]))
+    write_file(path.resolve(), to_csv(columns, [(text, SEPARATOR.join(labels)) for text, labels in rows]))
     write_file(
         list_of(path).resolve(),
         to_csv(("place", "what", "why", "text"), [(*told, safe(text)) for *told, text in fixes]),
@@ -60,10 +60,10 @@ def fixed(
     """The rows that stay, and for each change its place, what was done, why, and the text.
 
     A blank text, one that stands in another part, and one that stands there before with the same labels, go. Labels
-    that case or space alone tell apart become the most frequent of them. What was cleaned once is not changed again.
+    that case or space alone tell apart become the most frequent of them in all parts. What was cleaned once is not
+    changed again.
     """
-    counts = Counter(label for labels in train.labels for label in labels)
-    one_way = {label: group[0] for group in same_but_for_case(counts) for label in group[1:]}
+    one_way = one_spelling(label_counts([train, *others]))
     elsewhere = {key: part.places[row] for part in others for row, key in enumerate(map(normalised, part.texts))}
     rows, fixes = [], []
     seen: dict[tuple[str, frozenset[str]], str] = {}

@@ -1,7 +1,7 @@
 """Checks of labels: how many texts each has, and which seem to be one."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 from training.audit_findings import Finding, Part
@@ -13,9 +13,12 @@ MOST_LABELS = 2000
 """Whose pairs are compared."""
 
 
-def check_labels(part: Part, most: int) -> Iterator[Finding]:
-    """Rare and skewed classes, twins."""
-    counts = Counter(label for labels in part.labels for label in labels)
+def check_labels(parts: Sequence[Part], most: int) -> Iterator[Finding]:
+    """Rare and skewed classes, twins; labels of the other parts that nothing can learn."""
+    part, *others = parts
+    counts = label_counts([part])
+    for other in others:
+        yield from _unseen(other, counts, most)
     few = [label for label, count in counts.items() if count < FEW]
     if few:
         rows = [row for row, labels in enumerate(part.labels) if any(counts[label] < FEW for label in labels)]
@@ -45,6 +48,20 @@ def check_labels(part: Part, most: int) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _unseen(part: Part, known: Counter[str], most: int) -> Iterator[Finding]:
+    counts = label_counts([part])
+    if not (unseen := {label: count for label, count in counts.items() if label not in known}):
+        return
+    rows = [row for row, labels in enumerate(part.labels) if not unseen.keys().isdisjoint(labels)]
+    shown = ", ".join(f"{label!r} ({count:,})" for label, count in list(unseen.items())[:most])
+    yield Finding(
+        name=f"unseen-labels-{part.name}", severity="high", count=len(rows), of=len(part),
+        what=f"{len(unseen):,} of {len(counts):,} labels of {part.name} are not in train: {shown}",
+        advice="write them as train does, or give train such texts: no model can answer with them",
+        examples=part.examples(rows, most),
+    )  # fmt: skip
+
+
 def label_twins(counts: Counter[str]) -> list[tuple[str, str]]:
     """Pairs that may be one label, the more frequent first."""
     found = [(group[0], other) for group in same_but_for_case(counts) for other in group[1:]]
@@ -67,6 +84,16 @@ def same_but_for_case(counts: Counter[str]) -> list[list[str]]:
     for label, _ in counts.most_common():
         alike["".join(one for one in label.casefold() if not one.isspace() and one not in "_-")].append(label)
     return [group for group in alike.values() if len(group) > 1]
+
+
+def one_spelling(counts: Counter[str]) -> dict[str, str]:
+    """What a label is written as most often, for those that case, space, _ and - alone tell from it."""
+    return {label: group[0] for group in same_but_for_case(counts) for label in group[1:]}
+
+
+def label_counts(parts: Iterable[Part]) -> Counter[str]:
+    """How many texts of all parts have each label."""
+    return Counter(label for part in parts for labels in part.labels for label in labels)
 
 
 def is_typo(first: str, other: str) -> bool:

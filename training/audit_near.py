@@ -77,26 +77,29 @@ class Index:
         """Take a text in; gives the row of one that was there and is near it."""
         runs = runs_of(text)
         sketch = self._sketch(runs)
-        twin = self._near(sketch, runs)
-        self._lsh.insert(row, sketch, check_duplication=False)
-        self._runs[row] = runs
+        candidates = self._candidates(sketch)
+        twin = self._near(candidates, runs)
+        if twin is None or len(candidates) < MOST_CANDIDATES:  # else nothing would be found by it
+            self._lsh.insert(row, sketch, check_duplication=False)
+            self._runs[row] = runs
         return twin
 
     def find(self, text: str) -> int | None:
         """The row of a text that is near this one."""
         runs = runs_of(text)
-        return self._near(self._sketch(runs), runs)
+        return self._near(self._candidates(self._sketch(runs)), runs)
 
     def _sketch(self, runs: Runs) -> Any:
         sketch = self._empty.copy()
         sketch.update_batch(runs.tolist())
         return sketch
 
-    def _near(self, sketch: Any, runs: Runs) -> int | None:
-        for row in sorted(self._lsh.query(sketch))[:MOST_CANDIDATES]:
-            if jaccard(runs, self._runs[row]) >= NEAR:
-                return int(row)
-        return None
+    def _candidates(self, sketch: Any) -> list[int]:
+        found: list[int] = sorted(self._lsh.query(sketch))[:MOST_CANDIDATES]
+        return found
+
+    def _near(self, candidates: Sequence[int], runs: Runs) -> int | None:
+        return next((row for row in candidates if jaccard(runs, self._runs[row]) >= NEAR), None)
 
 
 def _same(value: int) -> int:
