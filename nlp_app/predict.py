@@ -97,7 +97,7 @@ def asked(options: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
     return {
         "checkpoint": predictor.checkpoint.version,
         "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
-        **{name: getattr(options, name) for name in ("text_column", "keep", "encoding", "top_k", "explain")},
+        **{name: getattr(options, name) for name in ("text_column", "keep", "encoding", "top_k", "explain", "device")},
     }
 
 

@@ -1,5 +1,6 @@
 """An output of lines that is written as it comes, goes on where it was, and has its name when it is whole."""
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,8 @@ class Lines:
             overwrite: replace what is there.
 
         Raises:
-            OutputError: the file is there, or a part that nobody asked to go on with, or one of something else.
+            OutputError: the file is there, or a part that nobody asked to go on with, or one of something else or of a
+                run that goes on.
         """
         self.path, self._asked, self._at_once = path, dict(asked), at_once
         self._part, self._told = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
@@ -35,14 +37,14 @@ class Lines:
             raise OutputError(f"--output {path} exists: name another file, or replace it with --overwrite")
         if self._part.exists() and not (resume or overwrite):
             raise OutputError(f"{self._part} is of a run that was stopped: go on with --resume, or --overwrite it")
-        if resume and self._part.exists():
-            self._check_same()
-            self.done = self._cut()
-        else:
-            self._part.unlink(missing_ok=True)  # first: what is told next is not of it
-            self._told.write_text(json.dumps(self._asked) + "\n")
-            self._part.write_bytes(b"")
+        if self._part.exists() and self._part.stat().st_size and not self._told.exists():
+            raise OutputError(f"{self._part} is none of this program's files: move it, or name another --output")
         self._stream: IO[bytes] = self._part.open("ab")
+        try:
+            self._begin(resume=resume)
+        except BaseException:
+            self._stream.close()
+            raise
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Add whole lines; they are on the disk when this is left."""
@@ -68,6 +70,18 @@ class Lines:
         elif not self._part.stat().st_size:  # nothing to go on from
             self._part.unlink()
             self._told.unlink()
+
+    def _begin(self, *, resume: bool) -> None:
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(f"another run writes {self._part}: wait for it, or name another --output") from None
+        if resume and self._told.exists():
+            self._check_same()
+            self.done = self._cut()
+        else:
+            os.truncate(self._part, 0)  # first: what is told next is not of it
+            self._told.write_text(json.dumps(self._asked) + "\n")
 
     def _check_same(self) -> None:
         try:

@@ -129,6 +129,26 @@ def test_a_full_disk_keeps_what_is_whole(tmp_path: Path) -> None:
         assert lines.done == 3
 
 
+def test_two_runs_write_no_file_together(tmp_path: Path) -> None:
+    def lines(*, resume: bool = False) -> Lines:
+        return Lines(tmp_path / "a", asked={}, at_once=1, resume=resume, overwrite=True)
+
+    with lines() as first:
+        first.write([b"1\n"])
+        for resume in (True, False):
+            with pytest.raises(OutputError, match="another run writes"):
+                lines(resume=resume)
+        first.write([b"2\n"])
+    assert (tmp_path / "a").read_bytes() == b"1\n2\n"
+
+
+def test_a_part_of_a_stranger_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.part").write_text("a download")
+    with pytest.raises(OutputError, match=r"a\.part is none of this program's files: move it"):
+        Lines(tmp_path / "a", asked={}, at_once=1, resume=False, overwrite=True)
+    assert (tmp_path / "a.part").read_text() == "a download"
+
+
 def test_what_is_refused(shared_checkpoint: Path, corpus: Path, tmp_path: Path, refused: Refused) -> None:
     common, output = ("--checkpoint", shared_checkpoint), tmp_path / "a.jsonl"
     assert "--resume and --overwrite are of --output" in refused(predict.main, *common, corpus, "--resume")
