@@ -416,14 +416,19 @@ def test_how_much_text_there_is_is_read_only_where_the_size_does_not_tell(tmp_pa
         raise AssertionError
 
     small = stream_of(path, text_columns=["text"])
-    assert not exceeds(Stream(**{**vars(small), "read": never}), 1000)
-    assert exceeds(small, 199)
-    assert not exceeds(small, 200)
-    assert not exceeds(stream_of(tmp_path / "none.csv", text_columns=["text"]), 0)
+    assert not exceeds(Stream(**{**vars(small), "read": never}), texts=1000, characters=1000)
+    assert exceeds(small, texts=4, characters=199)
+    assert exceeds(small, texts=3, characters=200)
+    assert not exceeds(small, texts=4, characters=200)
+    assert not exceeds(stream_of(tmp_path / "none.csv", text_columns=["text"]), texts=0, characters=0)
     large = stream_of(path, text_columns=["text"])
-    assert exceeds(Stream(**{**vars(large), "read": never}), 60), "three times as much is large at a glance"
+    assert exceeds(Stream(**{**vars(large), "read": never}), texts=4, characters=60), (
+        "three times as much is large at a glance"
+    )
     wide = write_csv(tmp_path / "wide.csv", [("x", "a", "y" * 500)] * 4, ("text", "label", "more"))
-    assert not exceeds(stream_of(wide, text_columns=["text"]), 4), "of other columns nothing is kept"
+    assert not exceeds(stream_of(wide, text_columns=["text"]), texts=4, characters=4), (
+        "of other columns nothing is kept"
+    )
 
 
 def test_the_texts_in_the_cache_are_those_of_the_source(tmp_path: Path) -> None:

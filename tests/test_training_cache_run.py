@@ -95,7 +95,7 @@ def test_many_characters_are_kept_on_disk_and_few_are_not(
     monkeypatch.setattr(prepare, "CHARACTERS_IN_MEMORY", 500)
     train_main("--train", train_csv, "--output", tmp_path / "many")
     screen = capsys.readouterr().out
-    assert "has more than 500 characters: its texts are kept on disk" in screen
+    assert "has more than 150,000 texts, or 500 characters: they are kept on disk" in screen
     assert "reading" in screen
     assert "of 24 training texts the tokenizer has seen 24, drawn by chance; n-grams are fitted to 24" in screen
     same_models(tmp_path / "few", tmp_path / "many")

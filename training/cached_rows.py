@@ -13,9 +13,10 @@ from nlp_app.tokenizer import Tokenizer, pad
 from training.batches import Dataset, Lengths
 from training.cache_tokens import CachedTokens
 from training.cached_texts import CachedTexts
+from training.options import CHARACTERS_IN_MEMORY, TEXTS_IN_MEMORY
 from training.sampled import Numbers, sample_rows, within
 
-NGRAM_TEXTS, NGRAM_BYTES = 150_000, 40_000_000
+NGRAM_TEXTS, NGRAM_BYTES = TEXTS_IN_MEMORY, CHARACTERS_IN_MEMORY
 """That the linear branch is fitted to, at most, in texts and in bytes of UTF-8 (docs/decisions.md)."""
 GATHERED_AT_ONCE = 65_536
 

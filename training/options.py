@@ -28,8 +28,8 @@ from training.step import PRECISIONS
 
 SAMPLE = Path(__file__).parent / "sample"
 CACHES = AUTO_CACHE, ALWAYS, NEVER = "auto", "always", "never"
-CHARACTERS_IN_MEMORY = 100_000_000
-"""Of all training texts together: more than a million short ones, or 80,000 film reviews (docs/decisions.md)."""
+TEXTS_IN_MEMORY, CHARACTERS_IN_MEMORY = 150_000, 40_000_000
+"""Of all training texts together: as many as the branch over n-grams is fitted to, at most (docs/decisions.md)."""
 OPEN = "by the number of texts"
 SHOWN = {
     "cache_dir": "~/.cache/nlp_app",
@@ -101,7 +101,7 @@ class Options:
     )
     cache: str = option(
         CACHES[0],
-        "texts on disk and not in memory; auto: where they have more than "
+        f"texts on disk and not in memory; auto: more than {TEXTS_IN_MEMORY:,} of them, or than "
         f"{CHARACTERS_IN_MEMORY // 1_000_000} million characters",
         choices=CACHES,
         free=True,

@@ -31,7 +31,7 @@ from training.data import (
 )  # fmt: skip
 from training.linear import plan_for
 from training.losses import AUTO, OUTPUT_OF, weights_by_counts
-from training.options import ALWAYS, AUTO_CACHE, CHARACTERS_IN_MEMORY, Options
+from training.options import ALWAYS, AUTO_CACHE, CHARACTERS_IN_MEMORY, TEXTS_IN_MEMORY, Options
 from training.pretrain import read_unlabelled
 from training.sampling import NONE
 from training.source_files import Source
@@ -136,13 +136,14 @@ def prepare(options: Options, console: Console) -> Prepared:
 
 
 def is_large(options: Options, sources: list[Source], console: Console) -> bool:
-    """Whether the training texts are kept on disk."""
-    if options.cache != AUTO_CACHE:
+    """Whether the training texts are kept on disk; a teacher scores texts in memory."""
+    if options.cache != AUTO_CACHE or options.teacher is not None:
         return options.cache == ALWAYS
-    large = exceeds(stream(options, sources), CHARACTERS_IN_MEMORY)
+    large = exceeds(stream(options, sources), texts=TEXTS_IN_MEMORY, characters=CHARACTERS_IN_MEMORY)
     if large:
-        more = f"{name_of(sources)} has more than {CHARACTERS_IN_MEMORY:,} characters"
-        console.print(f"{more}: its texts are kept on disk (--cache never: in memory)")
+        more = f"{name_of(sources)} has more than {TEXTS_IN_MEMORY:,} texts, or {CHARACTERS_IN_MEMORY:,} characters"
+        kept = "they are kept on disk (--cache never: in memory), and looked at by training.audit alone"
+        console.print(f"{more}: {kept}")
     return large
 
 

@@ -142,16 +142,16 @@ def labelled_texts(
     check_numbers(seen)
 
 
-def exceeds(source: Stream, characters: int) -> bool:
-    """Whether all texts together have more characters; counted only where the size does not tell."""
-    if source.most_characters <= characters:
+def exceeds(source: Stream, *, texts: int, characters: int) -> bool:
+    """Whether there are more texts, or more characters in all of them; counted only where the size does not tell."""
+    if source.most_characters <= min(texts, characters):  # each has one at least
         return False
     if source.least_characters() > characters:
         return True
     read = 0
-    for row in source.read():
+    for number, row in enumerate(source.read(), start=1):
         read += len(row.text)
-        if read > characters:
+        if number > texts or read > characters:
             return True
     return False
 
