@@ -14,7 +14,8 @@ from torch import Tensor
 
 from nlp_app.errors import ConfigError
 from nlp_app.folder import RESUME, work_folder
-from tests.conftest import ROOT, command, write_csv
+from tests.conftest import ROOT, Refused, command, write_csv
+from training import compare, tune
 from training.fit import INTERRUPTED, SELECTION
 from training.follow import launch, restarted, shared_options
 from training.options import Options
@@ -257,6 +258,8 @@ def test_what_is_wrong_for_all_is_said_once(tmp_path: Path) -> None:
         ({"micro_batch_size": 2}, "--micro-batch-size is for one process"),
         ({"gradient_checkpointing": "auto"}, "--gradient-checkpointing auto is for one process"),
         ({"device": "cuda:1"}, "--device cuda:1 is for one process"),
+        ({"train": ("a.csv", "-")}, "--train -: 3 processes cannot read one standard input: name a file"),
+        ({"test": ("-",)}, "--test -: 3 processes"),
         ({"batch_size": 2}, "--batch-size is 2, but each of the 3 processes needs a text of each batch"),
     ],
 )
@@ -265,6 +268,12 @@ def test_options_of_a_single_process(values: dict[str, Any], said: str) -> None:
     assert shared_options(options, Ranks()) is options
     with pytest.raises(ConfigError, match=said):
         shared_options(options, Ranks(rank=1, size=3))
+
+
+@pytest.mark.parametrize("module", [compare, tune])
+def test_commands_of_a_single_process(module: Any, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "is for one process, but torchrun started 2: start it without torchrun" in refused(module.main)
 
 
 def test_a_restart_goes_on_with_its_own_state_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from training.console import make_console
 from training.options import SAMPLE, Options
 from training.prepare import read_parts
 from training.report import versions
+from training.together import alone
 from training.writable import check_outside
 
 RESULT = "compare.json"
@@ -38,6 +39,7 @@ RESULT = "compare.json"
 
 def main() -> int:
     """Compare as the command line says; gives the exit code."""
+    alone("training.compare")
     arguments = _arguments()
     device = find_device(arguments.device)
     _check(arguments)

@@ -14,6 +14,8 @@ from training.source_files import LabelFolders, LabelledLines, Source, StandardI
 
 Given = str | Path | tuple[str | Path, ...]
 """What a flag for labelled texts takes: one or several."""
+PIPE = "-"
+"""The word for standard input."""
 NOT_TABLES = {"dataset_info.json", "state.json", "dataset_infos.json"}
 """That `datasets` writes beside its tables."""
 REMOTE = {"http", "https", "ftp", "s3", "gs", "file"}
@@ -75,14 +77,14 @@ def files_of(given: Given | None) -> list[Path]:
     return [
         Path(word)
         for word in words
-        if isinstance(word, Path) or not (is_address(word) or word == "-" or word.startswith(HUB) or _is_pattern(word))
+        if isinstance(word, Path) or not (is_address(word) or word == PIPE or word.startswith(HUB) or _is_pattern(word))
     ]
 
 
 def _of_word(word: str | Path, encoding: str | None, query: str, split: str) -> Sequence[Source]:
     if isinstance(word, Path):
         return _of_path(word, encoding)
-    if word == "-":
+    if word == PIPE:
         return [StandardInput(encoding)]
     if word.startswith(HUB):
         return hub_sources(word, split)

@@ -29,6 +29,12 @@ SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"
 """What a RuntimeError says where another process is gone."""
 
 
+def alone(command: str) -> None:
+    """Raise a ConfigError where torchrun started several processes of a command that is for one."""
+    if (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ConfigError(f"{command} is for one process, but torchrun started {size}: start it without torchrun")
+
+
 @contextmanager
 def together() -> Iterator[Ranks]:
     """Join the processes that torchrun started; without torchrun, or where it started one, this one is alone.

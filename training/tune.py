@@ -19,12 +19,14 @@ from training.memory import out_of_memory_said
 from training.options import Options, given_values
 from training.output import check_output
 from training.search import Search
+from training.together import alone
 from training.trials import Log
 
 
 @out_of_memory_said()
 def main() -> int:
     """Search as the command line says; gives the exit code."""
+    alone("training.tune")
     options, given, most = parse(sys.argv[1:])
     budget, console = Budget.of_process(options.max_seconds), make_console()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
