@@ -305,6 +305,8 @@ def test_what_is_refused(tmp_path: Path, refused: Refused) -> None:
     assert "exists: name another file, or replace it" in refused(command.main, path, "--fix", tmp_path / "c.csv")
     assert "there is no file" in refused(command.main, tmp_path / "none.csv")
     assert "--encoding is 'x'" in refused(command.main, path, "--encoding", "x")
+    assert "--max-length is 0, but must be 1 or more" in refused(command.main, path, "--max-length", 0)
+    assert "--examples is -1, but must be 0 or more" in refused(command.main, path, "--examples", -1)
 
 
 def test_training_warns_of_what_matters_and_of_nothing_else(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from nlp_app import Predictor
 from tests.conftest import ROOT, TEXTS, Refused, command, write_csv
 from tests.test_training_run import SMALL, metrics, names, weights
 from training import cache_texts, cache_tokens, prepare, run
+from training.options import Options
+from training.sources import find_sources
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +104,13 @@ def test_many_characters_are_kept_on_disk_and_few_are_not(
     same_models(tmp_path / "few", tmp_path / "many")
     train_main("--train", train_csv, "--output", tmp_path / "never", "--cache", "never")
     assert "cache" not in capsys.readouterr().out
+
+
+def test_a_teacher_keeps_texts_in_memory(train_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "CHARACTERS_IN_MEMORY", 1)
+    sources, console = find_sources(train_csv), Console(quiet=True)
+    assert prepare.is_large(Options(train=train_csv), sources, console)
+    assert not prepare.is_large(Options(train=train_csv, teacher="folder"), sources, console)
 
 
 def test_the_folder_is_the_users_or_the_one_for_caches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlp_app import Predictor
-from nlp_app.errors import DataError
+from nlp_app.errors import DataError, OutputError
 from tests.conftest import ROOT, TEXTS, Refused, command
 from training import score
-from training.score import Job, score_file
+from training.score import RETRIES, Job, score_file, to_score
 
 ROWS = 3000
 
@@ -27,6 +27,16 @@ def folder(tmp_path: Path) -> Path:
         ids = [number * ROWS + row for row in range(ROWS)]
         pq.write_table(pa.table({"id": ids, "text": texts}), tmp_path / "in" / f"{number}.parquet", row_group_size=700)
     return tmp_path / "in"
+
+
+def job_of(checkpoint: Path, *columns: str, version: str = "1", top_k: int = 1) -> Job:
+    return Job(checkpoint=str(checkpoint), version=version, text_columns=columns or ("text",), top_k=top_k)
+
+
+def no_utf8() -> pa.Array:
+    """A column of one text, whose only byte is of no text."""
+    offsets, data = pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")
+    return pa.Array.from_buffers(pa.string(), 1, [None, offsets, data])
 
 
 def check_whole(folder: Path, checkpoint: Path) -> None:
@@ -62,6 +72,37 @@ run_command(score.main)
 """
 
 
+DYING_OF_ONE = """
+import os, signal
+from nlp_app.errors import run_command
+from training import score
+class Dying(score.Scorer):
+    def __call__(self, task):
+        if task["source"].endswith("2.parquet"):
+            open(os.environ["FLAG"], "a").write("died\\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(task)
+score.Scorer = Dying
+run_command(score.main)
+"""
+
+
+def test_a_file_of_which_every_worker_dies_is_given_up_and_named(
+    shared_checkpoint: Path, folder: Path, tmp_path: Path
+) -> None:
+    words = ["--checkpoint", shared_checkpoint, "--input", folder, "--output", tmp_path / "out", "--workers", 1]
+    done = subprocess.run(
+        [sys.executable, "-c", DYING_OF_ONE, *map(str, words)],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "FLAG": str(tmp_path / "flag")},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert (tmp_path / "flag").read_text().count("died") == RETRIES + 1
+    assert (
+        f"error: {folder}/2.parquet: every worker died of it, {RETRIES + 1} in all; the other files are" in done.stderr
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.parquet", "1.parquet", "3.parquet"]
+
+
 def test_a_worker_is_killed_and_every_row_is_scored_once(shared_checkpoint: Path, folder: Path, tmp_path: Path) -> None:
     """In the middle of the third file."""
     output, flag = tmp_path / "out", tmp_path / "flag"
@@ -73,8 +114,6 @@ def test_a_worker_is_killed_and_every_row_is_scored_once(shared_checkpoint: Path
     assert done.returncode == 0, done.stderr
     assert flag.exists(), "it died"
     assert f"4 of 4 files, {4 * ROWS:,} rows" in done.stdout
-    for torn in output.glob(".*.partial"):  # of the one that was killed
-        torn.unlink()
     check_whole(output, shared_checkpoint)
     again = command("training.score", *words, "--resume")
     assert again.returncode == 0, again.stderr
@@ -83,7 +122,7 @@ def test_a_worker_is_killed_and_every_row_is_scored_once(shared_checkpoint: Path
 
 def test_a_file_is_whole_or_not_there(shared_checkpoint: Path, tmp_path: Path) -> None:
     predictor, target = Predictor.load(shared_checkpoint), tmp_path / "out.parquet"
-    job = Job(checkpoint=str(shared_checkpoint), text_columns=("subject", "body"), top_k=1)
+    job = job_of(shared_checkpoint, "subject", "body")
     pq.write_table(pa.table({"subject": ["ice", None], "body": ["and snow", "hot sun"]}), tmp_path / "a.parquet")
     assert score_file(predictor, job, tmp_path / "a.parquet", target) == 2
     expected = predictor.predict(["ice and snow", "hot sun"])
@@ -93,7 +132,8 @@ def test_a_file_is_whole_or_not_there(shared_checkpoint: Path, tmp_path: Path) -
     for content, message in (
         ({"text": ["x"]}, "has no column 'subject': its columns are 'text'"),
         ({"subject": ["x"], "body": ["y"], "score": [1]}, "has a column 'score' already"),
-        ({"subject": ["x"], "body": [1]}, "subject, body must hold texts"),
+        ({"subject": ["x"], "body": [1]}, "the column 'body' must hold texts, and holds int64"),
+        ({"subject": ["x"], "body": no_utf8()}, "the column 'body' has bytes that are no UTF-8"),
     ):
         pq.write_table(pa.table(content), tmp_path / "c.parquet")
         with pytest.raises(DataError, match=message):
@@ -104,10 +144,56 @@ def test_a_file_is_whole_or_not_there(shared_checkpoint: Path, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b", "c.parquet", "out.parquet"]
 
 
+def test_the_columns_of_an_answer(shared_checkpoint: Path, tmp_path: Path) -> None:
+    """As those of nlp_app.predict; a row without a text has none."""
+    predictor, long = Predictor.load(shared_checkpoint), "ice and snow " * 9000
+    texts = pa.array(["ice and snow", None, long, "zzz qqq"]).dictionary_encode()
+    pq.write_table(pa.table({"text": texts, "id": [1, 2, 3, 4]}), tmp_path / "a.parquet")
+    job = job_of(shared_checkpoint, top_k=2)
+    assert score_file(predictor, job, tmp_path / "a.parquet", tmp_path / "out.parquet") == 4
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    expected = iter(predictor.predict(["ice and snow", long, "zzz qqq"], 2))
+    added = ("label", "score", "scores", "truncated", "abstained", "out_of_scope")
+    for row in rows:
+        assert tuple(row) == ("text", "id", *added)
+        answer = None if row["text"] is None else next(expected)
+        for name in ("label", "truncated", "abstained", "out_of_scope"):
+            assert row[name] == (None if answer is None else getattr(answer, name)), (row["id"], name)
+    assert [row["truncated"] for row in rows] == [False, None, True, False]
+
+
+def test_resume_knows_what_the_files_are_the_answer_to(shared_checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    predictor, job, output = Predictor.load(shared_checkpoint), job_of(shared_checkpoint), tmp_path / "out"
+    files = sorted(folder.iterdir())
+    output.mkdir()
+    score_file(predictor, job, files[0], output / "0.parquet")
+    (output / ".1.parquet.abc.partial").touch()
+    assert list(to_score(files, output, job, resume=True, overwrite=False)) == [str(file) for file in files[1:]]
+    assert [path.name for path in output.iterdir()] == ["0.parquet"]
+    other = {
+        "checkpoint was '1' when": job_of(shared_checkpoint, version="2"),
+        "top_k was 1 when": job_of(shared_checkpoint, top_k=2),
+        "text_columns was ": job_of(shared_checkpoint, "body"),
+    }
+    for message, asked in other.items():
+        with pytest.raises(OutputError, match=f"--resume: {message}"):
+            to_score(files, output, asked, resume=True, overwrite=False)
+        assert len(to_score(files, output, asked, resume=False, overwrite=True)) == 4
+    os.utime(files[0], ns=(0, 0))
+    with pytest.raises(OutputError, match="--resume: source was"):
+        to_score(files, output, job, resume=True, overwrite=False)
+    for content in (files[1].read_bytes(), b"PAR1 no"):
+        (output / "0.parquet").write_bytes(content)
+        with pytest.raises(OutputError, match=r"was not written by training\.score"):
+            to_score(files, output, job, resume=True, overwrite=False)
+
+
 def test_what_is_refused(shared_checkpoint: Path, folder: Path, tmp_path: Path, refused: Refused) -> None:
     common = ("--checkpoint", shared_checkpoint, "--output", tmp_path / "out")
     assert "has no .parquet file: correct --input" in refused(score.main, *common, "--input", tmp_path / "none")
     assert "must be 1 or more" in refused(score.main, *common, "--input", folder, "--top-k", 0)
+    nowhere = refused(score.main, *common, "--input", folder, "--address", "auto")
+    assert "--address auto: no Ray cluster answers there (" in nowhere
     inside = ("--checkpoint", shared_checkpoint, "--input", folder, "--output", folder)
     assert "is where the files are read" in refused(score.main, *inside, "--overwrite")
     (tmp_path / "out").mkdir(exist_ok=True)

@@ -299,6 +299,9 @@ def test_sqlite_and_what_is_written_of_its_address(pairs: Pairs, tmp_path: Path)
         read_examples(address, query="CREATE TABLE other (x INTEGER)")
     numbers = read_examples(address, query="SELECT id AS text, id % 2 AS label FROM tickets ORDER BY id")
     assert rows_of(numbers)[:3] == [("0", "0"), ("1", "1"), ("2", "0")]
+    with pytest.raises(DataError, match=r"there is no file .*none\.db: correct the address"):
+        read_examples(f"sqlite:///{tmp_path}/none.db", query=SELECT)
+    assert not (tmp_path / "none.db").exists(), "SQLite makes what it does not find"
 
 
 def test_no_password_is_written_down(tmp_path: Path) -> None:

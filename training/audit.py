@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nlp_app.errors import DataError, quit_at_once, run_command
+from nlp_app.errors import ConfigError, DataError, quit_at_once, run_command
 
 if __name__ == "__main__":
     quit_at_once()
@@ -33,6 +33,9 @@ OTHERS = ("validation", "test")
 def main() -> int:
     """Audit as the command line says; gives the exit code, which is 0 whatever was found."""
     options = read_options()
+    for name, value, least in (("--max-length", options.max_length, 1), ("--examples", options.examples, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}, but must be {least} or more")
     check_encoding(options.encoding)
     given: list[Given | None] = [tuple(options.train), *(_words(getattr(options, name)) for name in OTHERS)]
     inputs = [path for one in given for path in files_of(one)]

@@ -58,6 +58,7 @@ class Query:
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
         try:
+            _check_file(sqlalchemy.make_url(self._address), self.name)
             engine = sqlalchemy.create_engine(_with_driver(self._address), poolclass=sqlalchemy.pool.NullPool)
             with engine.connect() as connection:
                 streamed = connection.execution_options(stream_results=True, max_row_buffer=ROWS_AT_ONCE)
@@ -74,6 +75,13 @@ class Query:
             raise DataError(f"{self.name} is no address of a database ({_first(error)})") from None
         except SQLAlchemyError as error:
             raise DataError(f"{self.name} refuses: {_first(getattr(error, 'orig', None) or error)}") from None
+
+
+def _check_file(url: Any, name: str) -> None:
+    """Raise a DataError where SQLite would make an empty database of a file that is not there."""
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    if file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
+        raise DataError(f"{name}: there is no file {file}: correct the address, sqlite:////… of a whole path")
 
 
 def hide_password(address: object) -> str:

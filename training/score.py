@@ -6,14 +6,16 @@ writes beside its name before it gives it: so a task that is tried again, since 
 
 import argparse
 import glob
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_app.errors import ConfigError, DataError, OutputError, quit_at_once, run_command
+from nlp_app.errors import ConfigError, DataError, NlpAppError, OutputError, quit_at_once, run_command
 
 if __name__ == "__main__":
     quit_at_once()
@@ -25,9 +27,13 @@ from nlp_app.predictor import TEXTS_PER_CHUNK, Prediction, Predictor
 from nlp_app.tables import join_columns
 from training.console import make_console
 
-ENDING = ".parquet"
-ADDED = ("label", "score", "scores")
-"""Columns of the answer, beside those of the input."""
+ENDING, PARTIAL = ".parquet", ".partial"
+MARK = b"nlp_app.score"
+"""Of the schema's metadata: what the rows are the answer to."""
+RETRIES = 4
+"""Of a file whose worker died: one that takes more memory than there is kills every worker."""
+ADDED = ("label", "score", "scores", "labels", "truncated", "abstained", "out_of_scope")
+"""Columns of the answer, beside those of the input; labels where a text may have several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +41,16 @@ class Job:
     """What each worker has to know."""
 
     checkpoint: str
+    version: str
+    """The checkpoint's."""
     text_columns: tuple[str, ...]
     top_k: int
+
+    def mark(self, source: Path) -> dict[str, Any]:
+        """What an answer depends on, as JSON values."""
+        stat = source.stat()
+        asked = {"checkpoint": self.version, "text_columns": list(self.text_columns), "top_k": self.top_k}
+        return {**asked, "source": [stat.st_size, stat.st_mtime_ns]}
 
 
 def main() -> int:
@@ -45,21 +59,28 @@ def main() -> int:
     files = find_files(options.input)
     if options.top_k < 1 or options.workers < 1:
         raise ConfigError("--top-k and --workers must be 1 or more")
-    Predictor.load(options.checkpoint)  # or each worker would say that it cannot be
-    todo = to_score(files, options.output, resume=options.resume, overwrite=options.overwrite)
     job = Job(
         checkpoint=str(options.checkpoint.resolve()),
+        version=Predictor.load(options.checkpoint).checkpoint.version,  # or each worker would say that it cannot be
         text_columns=tuple(options.text_column or ["text"]),
         top_k=options.top_k,
     )
-    console, rows, faults = make_console(), 0, []
-    for number, answer in enumerate(scored(todo, job, workers=options.workers, address=options.address), start=1):
-        rows += answer["rows"]
-        faults += [answer["fault"]] if answer["fault"] else []
-        console.print(f"{number:,} of {len(todo):,} files, {rows:,} rows", highlight=False)
+    todo = to_score(files, options.output, job, resume=options.resume, overwrite=options.overwrite)
+    console, rows, faults = make_console(), 0, dict.fromkeys(todo, f"every worker died of it, {RETRIES + 1} in all")
+    try:
+        for number, answer in enumerate(scored(todo, job, workers=options.workers, address=options.address), start=1):
+            rows += answer["rows"]
+            del faults[answer["source"]]
+            if answer["fault"]:
+                faults[answer["source"]] = answer["fault"]
+            console.print(f"{number:,} of {len(todo):,} files, {rows:,} rows", highlight=False)
+    finally:
+        remove_torn(options.output)
     if faults:
+        source, fault = next(iter(faults.items()))
+        named = fault if source in fault else f"{source}: {fault}"
         more = f" (and {len(faults) - 1:,} more files)" if len(faults) > 1 else ""
-        raise DataError(f"{faults[0]}{more}; the other files are in {options.output}: mend it, then --resume")
+        raise DataError(f"{named}{more}; the other files are in {options.output}: mend it, then --resume")
     return 0
 
 
@@ -94,11 +115,11 @@ def find_files(given: str) -> list[Path]:
     return files
 
 
-def to_score(files: Sequence[Path], output: Path, *, resume: bool, overwrite: bool) -> list[tuple[str, str]]:
-    """What has to be read and where it goes; makes the folder.
+def to_score(files: Sequence[Path], output: Path, job: Job, *, resume: bool, overwrite: bool) -> dict[str, str]:
+    """What has to be read, and where each goes; makes the folder.
 
     Raises:
-        OutputError: something is there that nobody gave up.
+        OutputError: something is there that nobody gave up, or that is the answer to something else.
     """
     output.mkdir(parents=True, exist_ok=True)
     there = [path for path in files if (output / path.name).exists()]
@@ -106,12 +127,36 @@ def to_score(files: Sequence[Path], output: Path, *, resume: bool, overwrite: bo
         raise OutputError(f"--output {output} is where the files are read: name another folder")
     if there and not (resume or overwrite):
         raise OutputError(f"--output {output} has {there[0].name} already: --resume leaves it, --overwrite replaces it")
+    if not overwrite:
+        for path in there:
+            check_same(output / path.name, job.mark(path))
+    remove_torn(output)
     left = [path for path in files if overwrite or path not in there]
-    return [(str(path.resolve()), str((output / path.name).resolve())) for path in left]
+    return {str(path.resolve()): str((output / path.name).resolve()) for path in left}
 
 
-def scored(todo: Sequence[tuple[str, str]], job: Job, *, workers: int, address: str | None) -> Iterator[dict[str, Any]]:
-    """Score on the cluster; gives rows and fault of each file as it is done."""
+def check_same(answer: Path, asked: Mapping[str, Any]) -> None:
+    """Raise an OutputError where a file is not the answer to this."""
+    try:
+        before = json.loads((pq.read_schema(answer).metadata or {})[MARK])
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        raise OutputError(
+            f"{answer} was not written by training.score: name another --output, or --overwrite"
+        ) from None
+    for name, value in asked.items():
+        if before.get(name) != value:
+            was = f"{before.get(name)!r} when {answer} was written, and is {value!r} now"
+            raise OutputError(f"--resume: {name} was {was}: give the same, or start over with --overwrite")
+
+
+def remove_torn(output: Path) -> None:
+    """Remove what workers that died left behind."""
+    for torn in output.glob(f".*{PARTIAL}"):
+        torn.unlink(missing_ok=True)
+
+
+def scored(todo: Mapping[str, str], job: Job, *, workers: int, address: str | None) -> Iterator[dict[str, Any]]:
+    """Score on the cluster; gives rows and fault of each file as it is done, and nothing of one that killed workers."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -121,18 +166,26 @@ def scored(todo: Sequence[tuple[str, str]], job: Job, *, workers: int, address: 
     if not todo:
         return
     local: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({why}): ray start --head") from None
+    try:
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # every fault is told by main
         context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+        context.enable_progress_bars = context.print_on_execution_start = False
+        context.max_errored_blocks = -1
         tasks = ray.data.from_items(
-            [{"source": source, "target": target} for source, target in todo], override_num_blocks=len(todo)
+            [{"source": source, "target": target} for source, target in todo.items()], override_num_blocks=len(todo)
         )
-        pool = ray.data.ActorPoolStrategy(size=min(workers, len(todo)))
+        # One file at a time: a second one that waits for a worker that dies would be tried again too.
+        pool = ray.data.ActorPoolStrategy(size=min(workers, len(todo)), max_tasks_in_flight_per_actor=1)
         scorer: Any = Scorer
-        yield from tasks.map(scorer, fn_constructor_args=(job,), compute=pool, num_cpus=1).iter_rows()
+        answers = tasks.map(
+            scorer, fn_constructor_args=(job,), compute=pool, num_cpus=1, max_task_retries=RETRIES, max_restarts=-1
+        )
+        yield from answers.iter_rows()
     finally:
         ray.shutdown()
 
@@ -144,17 +197,21 @@ class Scorer:
         import torch
 
         torch.set_num_threads(1)
-        self._job, self._predictor = job, Predictor.load(Path(job.checkpoint))
+        self._job, self._fault = job, ""
+        try:
+            self._predictor = Predictor.load(Path(job.checkpoint))
+        except (NlpAppError, OSError) as error:  # said of a file, or the cluster would start it again without end
+            self._fault = str(error)
 
     def __call__(self, task: dict[str, str]) -> dict[str, Any]:
         """Score a file."""
-        try:
-            return {
-                "rows": score_file(self._predictor, self._job, Path(task["source"]), Path(task["target"])),
-                "fault": "",
-            }
-        except (DataError, OSError) as error:
-            return {"rows": 0, "fault": str(error)}
+        source, rows, fault = task["source"], 0, self._fault
+        if not fault:
+            try:
+                rows = score_file(self._predictor, self._job, Path(source), Path(task["target"]))
+            except (NlpAppError, OSError) as error:
+                fault = str(error)
+        return {"source": source, "rows": rows, "fault": fault}
 
 
 def score_file(predictor: Predictor, job: Job, source: Path, target: Path) -> int:
@@ -163,25 +220,21 @@ def score_file(predictor: Predictor, job: Job, source: Path, target: Path) -> in
     Raises:
         DataError: it is no whole Parquet file, lacks a column, or has one of the answer's.
     """
-    beside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+    mark = {MARK: json.dumps(job.mark(source))}
     count = 0
     try:
         with pq.ParquetFile(source) as file:
-            names = file.schema_arrow.names
-            if missing := [name for name in job.text_columns if name not in names]:
-                raise DataError(f"{source} has no column {missing[0]!r}: its columns are {', '.join(map(repr, names))}")
-            if taken := [name for name in ADDED if name in names]:
-                raise DataError(f"{source} has a column {taken[0]!r} already, which the answer has too: rename it")
-            writer = None
-            for batch in file.iter_batches(TEXTS_PER_CHUNK):
-                table = with_answers(predictor, job, batch, source)
-                writer = writer or pq.ParquetWriter(beside, table.schema)
-                writer.write_table(table)
-                count += len(table)
-            if writer is None:
-                pq.write_table(with_answers(predictor, job, file.schema_arrow.empty_table(), source), beside)
-            else:
-                writer.close()
+            empty = with_answers(predictor, job, file.schema_arrow.empty_table(), source)
+            schema = empty.schema.with_metadata({**(empty.schema.metadata or {}), **mark})
+            with beside.open("wb") as stream:
+                with pq.ParquetWriter(stream, schema) as writer:
+                    for batch in file.iter_batches(TEXTS_PER_CHUNK):
+                        table = with_answers(predictor, job, pa.Table.from_batches([batch]), source)
+                        writer.write_table(table.cast(schema))
+                        count += len(table)
+                stream.flush()
+                os.fsync(stream.fileno())
         beside.replace(target)
     except pa.ArrowException as error:
         raise DataError(f"{source} is no whole Parquet file ({str(error).partition(chr(10))[0]})") from None
@@ -190,19 +243,48 @@ def score_file(predictor: Predictor, job: Job, source: Path, target: Path) -> in
     return count
 
 
-def with_answers(predictor: Predictor, job: Job, batch: Any, source: Path) -> pa.Table:
-    """The columns of some rows, and those of their answers."""
-    table = pa.table(batch) if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-    columns = [table.column(name) for name in job.text_columns]
-    if any(not (pa.types.is_string(one.type) or pa.types.is_large_string(one.type)) for one in columns):
-        raise DataError(f"{source}: {', '.join(job.text_columns)} must hold texts")
-    texts = [join_columns(values) for values in zip(*(one.to_pylist() for one in columns), strict=True)]
-    answers: list[Prediction] = predictor.predict(texts, job.top_k) if texts else []
-    scores = [[{"label": one.label, "score": one.score} for one in answer.scores] for answer in answers]
-    kind = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
-    table = table.append_column("label", pa.array([answer.label for answer in answers], pa.string()))
-    table = table.append_column("score", pa.array([answer.score for answer in answers], pa.float64()))
-    return table.append_column("scores", pa.array(scores, kind))
+def with_answers(predictor: Predictor, job: Job, table: pa.Table, source: Path) -> pa.Table:
+    """The columns of some rows, and those of their answers, which are null where no column has a text."""
+    names = table.column_names
+    if missing := [name for name in job.text_columns if name not in names]:
+        raise DataError(f"{source} has no column {missing[0]!r}: its columns are {', '.join(map(repr, names))}")
+    if taken := [name for name in ADDED if name in names]:
+        raise DataError(f"{source} has a column {taken[0]!r} already, which the answer has too: rename it")
+    values = list(zip(*(texts_of(table.column(name), name, source) for name in job.text_columns), strict=True))
+    there = [any(value is not None for value in row) for row in values]
+    texts = [join_columns(row) for row, real in zip(values, there, strict=True) if real]
+    answers = iter(predictor.predict(texts, job.top_k) if texts else [])
+    rows: list[Prediction | None] = [next(answers) if real else None for real in there]
+    for name, kind in columns_of(predictor).items():
+        column = [None if row is None else getattr(row, name) for row in rows]
+        if name == "scores":
+            column = [None if of is None else [one.to_json() for one in of] for of in column]
+        table = table.append_column(name, pa.array(column, kind))
+    return table
+
+
+def columns_of(predictor: Predictor) -> dict[str, Any]:
+    """Name and Arrow type of each column of the answer."""
+    kinds = {
+        "label": pa.string(), "score": pa.float64(),
+        "scores": pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())])),
+        "labels": pa.list_(pa.string()), "truncated": pa.bool_(), "abstained": pa.bool_(), "out_of_scope": pa.bool_(),
+    }  # fmt: skip
+    if not predictor.checkpoint.config.multi_label:
+        del kinds["labels"]
+    return kinds
+
+
+def texts_of(column: Any, name: str, source: Path) -> list[str | None]:
+    """The texts of a column, which may be a dictionary's."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise DataError(f"{source}: the column {name!r} must hold texts, and holds {column.type}")
+    try:
+        texts: list[str | None] = column.to_pylist()
+    except UnicodeDecodeError:
+        raise DataError(f"{source}: the column {name!r} has bytes that are no UTF-8: write it anew as texts") from None
+    return texts
 
 
 if __name__ == "__main__":
