@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from nlp_app.packing import is_packed, plain_suffix
 from nlp_app.rows import Row, Value, place_of
 
 ROWS_AT_ONCE = 4096
+NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 
 
 def read_arrow(stream: IO[bytes], path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -92,4 +94,11 @@ def _values(array: Any, column: str, path: Path) -> list[Value]:
 def _named(values: list[Value], names: list[str] | None) -> list[Value]:
     if names is None:
         return values
-    return [names[int(value)] if isinstance(value, str) and 0 <= int(value) < len(names) else None for value in values]
+    return [_name_of(value, names) for value in values]
+
+
+def _name_of(value: Value, names: list[str]) -> Value:
+    """A number's name, none of what is no class; a text is a name itself."""
+    if not isinstance(value, str) or not NUMBER.fullmatch(value):
+        return value
+    return names[int(value)] if 0 <= int(value) < len(names) else None

@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from nlp_app.predictor import TEXTS_PER_CHUNK, Predictor
 from nlp_app.recoding import check_encoding
-from nlp_app.resumable import Lines
+from nlp_app.resumable import Lines, parts_of
 from nlp_app.rows import Value
 from nlp_app.tables import is_table, join_columns, read_lines, read_rows, read_texts
 
@@ -86,8 +86,9 @@ def check_output(output: Path, files: Sequence[str]) -> None:
     """Raise an OutputError where the answers would take the place of what is read, or of what is no file."""
     if output.exists() and not output.is_file():
         raise OutputError(f"--output {output} is no file: name one")
-    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in files):
-        raise OutputError(f"--output {output} is a file that is read, which it would replace: name another")
+    for one in (output, *parts_of(output)):
+        if one.exists() and any(Path(name).exists() and one.samefile(name) for name in files):
+            raise OutputError(f"--output {output}: {one} is a file that is read, which it would replace: name another")
 
 
 def asked(options: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:

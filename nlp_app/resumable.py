@@ -12,6 +12,11 @@ from typing import IO, Any, Self
 from nlp_app.errors import OutputError
 
 
+def parts_of(path: Path) -> tuple[Path, Path]:
+    """The files beside an output that are there as long as it is not whole."""
+    return path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
+
+
 class Lines:
     """Lines for FILE in FILE.part, beside it FILE.part.json, which tells what they are the answer to."""
 
@@ -30,15 +35,14 @@ class Lines:
                 run that goes on.
         """
         self.path, self._asked, self._at_once = path, dict(asked), at_once
-        self._part, self._told = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
+        self._part, self._told = parts_of(path)
         self.done = 0
         """Lines that were there."""
         if path.exists() and not overwrite:
             raise OutputError(f"--output {path} exists: name another file, or replace it with --overwrite")
         if self._part.exists() and not (resume or overwrite):
             raise OutputError(f"{self._part} is of a run that was stopped: go on with --resume, or --overwrite it")
-        if self._part.exists() and self._part.stat().st_size and not self._told.exists():
-            raise OutputError(f"{self._part} is none of this program's files: move it, or name another --output")
+        self._check_ours()
         self._stream: IO[bytes] = self._part.open("ab")
         try:
             self._begin(resume=resume)
@@ -71,6 +75,19 @@ class Lines:
             self._part.unlink()
             self._told.unlink()
 
+    def _check_ours(self) -> None:
+        """Raise an OutputError where a stranger's files have the names."""
+        stranger = self._part if self._part.exists() and self._part.stat().st_size and not self._told.exists() else None
+        if self._told.exists():
+            try:
+                told = json.loads(self._told.read_bytes())
+            except (OSError, ValueError):
+                told = None
+            if not isinstance(told, dict) or not told.keys() <= self._asked.keys():
+                stranger = self._told
+        if stranger is not None:
+            raise OutputError(f"{stranger} is none of this program's files: move it, or name another --output")
+
     def _begin(self, *, resume: bool) -> None:
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,10 +101,7 @@ class Lines:
             self._told.write_text(json.dumps(self._asked) + "\n")
 
     def _check_same(self) -> None:
-        try:
-            before = json.loads(self._told.read_bytes())
-        except (OSError, ValueError):
-            raise OutputError(f"{self._told}, which tells what it is of, cannot be read: --overwrite") from None
+        before = json.loads(self._told.read_bytes())
         for name, value in json.loads(json.dumps(self._asked)).items():
             if before.get(name) != value:
                 was = f"{before.get(name)!r} when {self._part} was begun, and is {value!r} now"

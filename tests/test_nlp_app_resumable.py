@@ -147,6 +147,12 @@ def test_a_part_of_a_stranger_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"a\.part is none of this program's files: move it"):
         Lines(tmp_path / "a", asked={}, at_once=1, resume=False, overwrite=True)
     assert (tmp_path / "a.part").read_text() == "a download"
+    (tmp_path / "a.part").unlink()
+    for content in ('{"text": "x"}', "null", "no JSON"):
+        (tmp_path / "a.part.json").write_text(content)
+        with pytest.raises(OutputError, match=r"a\.part\.json is none of this program's files"):
+            Lines(tmp_path / "a", asked={"top_k": 1}, at_once=1, resume=True, overwrite=True)
+        assert (tmp_path / "a.part.json").read_text() == content
 
 
 def test_what_is_refused(shared_checkpoint: Path, corpus: Path, tmp_path: Path, refused: Refused) -> None:
@@ -161,6 +167,10 @@ def test_what_is_refused(shared_checkpoint: Path, corpus: Path, tmp_path: Path, 
     assert "--encoding is 'x'" in refused(predict.main, *common, corpus, "--encoding", "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.csv", "lines.txt"], "no part of nothing"
     assert "is a file that is read" in refused(predict.main, *common, corpus, "--output", corpus, "--overwrite")
+    beside = tmp_path / "b.part.json"
+    beside.write_text('{"text": "x"}')
+    assert "b.part.json is a file that is read" in refused(predict.main, *common, beside, "--output", tmp_path / "b")
+    beside.unlink()
     assert "is no file: name one" in refused(predict.main, *common, corpus, "--output", "/dev/null", "--overwrite")
     assert "--keep truncated would" in refused(predict.main, *common, corpus, "--keep", "truncated")
     output.touch()

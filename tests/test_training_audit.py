@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from nlp_app.errors import OutputError
 from tests.conftest import Refused, write_csv
 from training import audit as command
 from training.audit import audit, part_of
 from training.audit_copies import normalised
 from training.audit_findings import Finding, Part
-from training.audit_fix import fixed
+from training.audit_fix import fixed, separator_for
 from training.audit_labels import is_typo, label_twins
 from training.audit_near import Index, jaccard, runs_of
 from training.audit_quick import quick_warnings
@@ -236,20 +237,30 @@ def test_nothing_shows_what_must_stay_secret(
         (f"my key is {SECRET}", "horse"),
         (f"\x1b[31m my key is {SECRET}", "mouse"),
         ("mail jane.doe@example.com", "mouse"),
+        ("-----BEGIN RSA PRIVATE KEY----- MIIEpAIBAAKCAQEA7bq -----END RSA PRIVATE KEY-----", "mouse"),
+        ("it belongs to", "jane.doe@example.com"),
+        ("it is like", "\x1b[31mred"),
         ("<script>x</script>", "horse"),
     ]
     path = write_csv(tmp_path / "train.csv", rows)
-    assert run(monkeypatch, path, "--json", tmp_path / "a.json", "--html", tmp_path / "a.html", "--quick") == 0
+    test = write_csv(
+        tmp_path / "test.csv", [("another sk-proj-abcdefghijklmnopqrstuvwx of jane.doe@example.org", "horse")] * 2
+    )
+    reports = ("--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
+    assert run(monkeypatch, path, "--test", test, *reports, "--quick") == 0
     page, told = (tmp_path / "a.html").read_text(), json.loads((tmp_path / "a.json").read_text())
     for shown in (capsys.readouterr().out, page, json.dumps(told)):
         assert SECRET not in shown
         assert "jane.doe" not in shown
         assert "\x1b" not in shown
+        assert "MIIEp" not in shown
+        assert "qrstuvwx" not in shown
     assert "<script>" not in page
     assert html.escape("<script>x</script>") in page
     assert told["version"] == 1
-    assert told["texts"] == {"train": 25}
-    assert {one["name"] for one in told["findings"]} == {"secrets", "personal-data", "html", "duplicates", "characters"}
+    assert told["texts"] == {"train": 28, "test": 2}
+    names = {"secrets", "personal-data", "html", "duplicates", "characters", "rare-labels", "unknown-test"}
+    assert names <= {one["name"] for one in told["findings"]}
     assert all(0 < one["share"] <= 1 and one["examples"] for one in told["findings"])
 
 
@@ -295,6 +306,30 @@ def test_several_labels_in_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     assert run(monkeypatch, path, "--fix", tmp_path / "c.csv") == 0
     assert read_examples(tmp_path / "c.csv", separator="|").label_lists == read_examples(path).label_lists
+    assert separator_for(["a|b", "c;d"]) == ","
+    with pytest.raises(OutputError, match="--fix separates the labels of a text by one of"):
+        separator_for(["a|b;c,d/e~f||g;;h|~|i"])
+
+
+def test_nothing_that_is_read_is_written(tmp_path: Path, refused: Refused) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = write_csv(folder / "a.csv", CLEAN)
+    before = path.read_bytes()
+    for given in (path, folder, folder / "*.csv"):
+        for flag in ("--json", "--html", "--fix"):
+            told = refused(command.main, given, "--quick", flag, path, "--overwrite")
+            assert f"{flag} {path} is a file that is read: name another" in told
+    listed = write_csv(folder / "c.fixes.csv", CLEAN)
+    assert "the list of --fix" in refused(command.main, listed, "--quick", "--fix", folder / "c.csv", "--overwrite")
+    twice = ("--fix", tmp_path / "n.csv", "--json", tmp_path / "n.csv")
+    assert f"--json and --fix both name {tmp_path / 'n.csv'}" in refused(command.main, path, "--quick", *twice)
+    assert path.read_bytes() == before
+
+
+def test_texts_without_a_word_in_common_are_audited_all_the_same() -> None:
+    _, left_out = audit([part([(f"{number:x}" * 3, "ab"[number % 2]) for number in range(600, 1200)])])
+    assert left_out == ["likely label errors are looked for by words, of which these texts have none in common"]
 
 
 def test_what_is_refused(tmp_path: Path, refused: Refused) -> None:

@@ -98,7 +98,8 @@ def test_a_file_of_which_every_worker_dies_is_given_up_and_named(
     assert done.returncode == 2, done.stderr
     assert (tmp_path / "flag").read_text().count("died") == RETRIES + 1
     assert (
-        f"error: {folder}/2.parquet: every worker died of it, {RETRIES + 1} in all; the other files are" in done.stderr
+        f"error: {folder}/2.parquet: no worker came to its end with it in {RETRIES + 1} tries; the other files are"
+        in done.stderr
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.parquet", "1.parquet", "3.parquet"]
 
@@ -138,6 +139,10 @@ def test_a_file_is_whole_or_not_there(shared_checkpoint: Path, tmp_path: Path) -
         pq.write_table(pa.table(content), tmp_path / "c.parquet")
         with pytest.raises(DataError, match=message):
             score_file(predictor, job, tmp_path / "c.parquet", tmp_path / "none.parquet")
+    twice = pa.table([["x"], ["y"], ["z"]], names=["subject", "body", "body"])
+    pq.write_table(twice, tmp_path / "c.parquet")
+    with pytest.raises(DataError, match="has two columns 'body': rename one"):
+        score_file(predictor, job, tmp_path / "c.parquet", tmp_path / "none.parquet")
     (tmp_path / "c.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match="is no whole Parquet file"):
         score_file(predictor, job, tmp_path / "c.parquet", tmp_path / "none.parquet")
@@ -167,9 +172,10 @@ def test_resume_knows_what_the_files_are_the_answer_to(shared_checkpoint: Path, 
     files = sorted(folder.iterdir())
     output.mkdir()
     score_file(predictor, job, files[0], output / "0.parquet")
-    (output / ".1.parquet.abc.partial").touch()
+    (output / f".1.parquet.{'0' * 32}.partial").touch()
+    (output / ".mine.partial").touch()
     assert list(to_score(files, output, job, resume=True, overwrite=False)) == [str(file) for file in files[1:]]
-    assert [path.name for path in output.iterdir()] == ["0.parquet"]
+    assert sorted(path.name for path in output.iterdir()) == [".mine.partial", "0.parquet"]
     other = {
         "checkpoint was '1' when": job_of(shared_checkpoint, version="2"),
         "top_k was 1 when": job_of(shared_checkpoint, top_k=2),

@@ -32,7 +32,7 @@ from training.data import Examples, read_examples
 from training.options import Options
 from training.prepare import prepare
 from training.run import main
-from training.source_files import split_labels
+from training.source_files import TableFile, split_labels
 from training.sources import Given, names_of
 
 Pairs = list[tuple[str, str]]
@@ -307,6 +307,8 @@ def test_sqlite_and_what_is_written_of_its_address(pairs: Pairs, tmp_path: Path)
 def test_no_password_is_written_down(tmp_path: Path) -> None:
     assert names_of("mysql://me:secret@host/db") == "mysql://me:***@host/db"
     assert names_of("mysql://host/db?x=1") == "mysql://host/db?x=1"
+    hidden = names_of("postgresql://host/db?user=me&password=se=cret&sslpassword=x&y=1")
+    assert hidden == "postgresql://host/db?user=me&password=***&sslpassword=***&y=1"
     assert names_of((tmp_path / "a.csv", "b/c.csv", "hub:owner/name")) == "a.csv c.csv hub:owner/name"
 
 
@@ -317,6 +319,9 @@ def test_no_password_is_written_down(tmp_path: Path) -> None:
         (["--train", "x.csv", "--query", "SELECT 1"], "--query is of a database, and none is given"),
         (["--train", "nothing://x", "--query", "SELECT 1"], "nothing://x: the database's driver is missing"),
         (["--train", "https://me:x@host/a.csv"], "https://me:***@host/a.csv is not fetched: download it, and name the"),
+        (["--train", "postgresql://h:port/x", "--query", "SELECT 1"], "postgresql://h:port/x is no address of a data"),
+        (["--test", "sqlite:///x.db"], "sqlite:///x.db is a database: say with --test-query what to read of it"),
+        (["--train", "hub:"], "hub: names no data set: write hub:owner/name"),
         (["--train", "nowhere-*.csv"], "nowhere-*.csv matches no file: correct the pattern"),
         (["--train", "nowhere.csv"], "there is no file nowhere.csv"),
         (["--train", "x.csv", "--encoding", "utf-9"], "--encoding is 'utf-9', which is none: give utf-8"),
@@ -325,6 +330,25 @@ def test_no_password_is_written_down(tmp_path: Path) -> None:
 def test_words_that_name_nothing(arguments: list[str], message: str, refused: Refused, tmp_path: Path) -> None:
     assert message in refused(main, *arguments, "--output", tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    for name in ("pos/a.txt", "neg/b.txt", "pos/._a.txt", ".ipynb_checkpoints/a.txt"):
+        (tmp_path / "labels" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "labels" / name).write_text(name)
+    assert rows_of(read_examples(tmp_path / "labels")) == [("neg/b.txt", "neg"), ("pos/a.txt", "pos")]
+    (tmp_path / "tables").mkdir()
+    write_csv(tmp_path / "tables" / "a.csv", [("x", "a")])
+    (tmp_path / "tables" / "._a.csv").write_bytes(b"\xff\xff")
+    assert rows_of(read_examples(tmp_path / "tables")) == [("x", "a")]
+
+
+def test_names_of_classes_over_texts_are_left_alone(tmp_path: Path) -> None:
+    told = {"info": {"features": {"label": {"names": ["neg", "pos"], "_type": "ClassLabel"}}}}
+    table = pa.table({"text": ["x", "y", "z"], "label": ["pos", "1", "7"]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), tmp_path / "a.parquet")
+    rows = [row.values for row in TableFile(tmp_path / "a.parquet").rows(["text", "label"], [])]
+    assert rows == [("x", "pos"), ("y", "pos"), ("z", None)]
 
 
 class Case(NamedTuple):
@@ -386,6 +410,9 @@ def test_a_text_knows_its_file_and_line(tmp_path: Path) -> None:
         ("__label__a  two spaces", " two spaces", ("a",)),
         ("__label__a __label__b x y", "x y", ("a", "b")),
         ("x __label__a y", "x y", ("a",)),
+        ("x __label__a", "x", ("a",)),
+        ("__label__a\t__label__b x\t__label__c\ty", "x\ty", ("a", "b", "c")),
+        ("__label__a\u00a0b x", "x", ("a\u00a0b",)),
         ("no label", "no label", ()),
         ("__label__a", "", ("a",)),
         ("not__label__a x", "not__label__a x", ()),

@@ -16,7 +16,7 @@ from nlp_app.recoding import check_encoding
 from training.audit_copies import check_copies
 from training.audit_errors import check_errors
 from training.audit_findings import SEVERITIES, Finding, Part
-from training.audit_fix import check_fix, write_fixed
+from training.audit_fix import check_fix, list_of, write_fixed
 from training.audit_labels import check_labels
 from training.audit_near import check_near
 from training.audit_report import VERSION, html_page, print_findings
@@ -24,8 +24,8 @@ from training.audit_texts import check_texts
 from training.console import make_console, warn
 from training.data import Examples, read_examples
 from training.flags import filled
-from training.sources import Given, files_of
-from training.writable import check_file
+from training.sources import Given
+from training.writable import check_apart, check_file
 
 OTHERS = ("validation", "test")
 
@@ -38,15 +38,17 @@ def main() -> int:
             raise ConfigError(f"{name} is {value}, but must be {least} or more")
     check_encoding(options.encoding)
     given: list[Given | None] = [tuple(options.train), *(_words(getattr(options, name)) for name in OTHERS)]
-    inputs = [path for one in given for path in files_of(one)]
     for flag, path in (("--json", options.json), ("--html", options.html)):
         if path is not None:
             check_file(flag, path)
     if options.fix is not None:
-        check_fix(options.fix, inputs, overwrite=options.overwrite)
+        check_fix(options.fix, overwrite=options.overwrite)
     examples = {
         name: read(one, options, name) for name, one in zip(("train", *OTHERS), given, strict=True) if one is not None
     }
+    copies = {} if options.fix is None else {"--fix": options.fix, "the list of --fix": list_of(options.fix)}
+    outputs = {"--json": options.json, "--html": options.html, **copies}
+    check_apart(outputs, [path for one in examples.values() for source in one.sources for path in source.files()])
     parts = [part_of(name, one) for name, one in examples.items()]
     findings, left_out = audit(parts, quick=options.quick, max_length=options.max_length, most=options.examples)
     console = make_console()
@@ -82,6 +84,9 @@ def read_options() -> argparse.Namespace:
     for name in OTHERS:
         parser.add_argument(f"--{name}", nargs="+", type=filled(f"--{name}"), help=f"the same, of the {name} part")
     parser.add_argument("--query", type=filled("--query"), help="what to read of a database: SELECT text, label FROM …")
+    for name in OTHERS:
+        flag = f"--{name}-query"
+        parser.add_argument(flag, type=filled(flag), help=f"the same, of the database of --{name}")
     parser.add_argument("--encoding", type=filled("--encoding"), help="of files of text, such as cp1251")
     parser.add_argument("--text-column", nargs="+", action="extend", help="column with the text")
     parser.add_argument("--label-column", help="column with the label, or with lists of labels")
@@ -116,7 +121,7 @@ def read(given: Given, options: argparse.Namespace, split: str) -> Examples:
         label_column=options.label_column,
         separator=options.label_separator,
         encoding=options.encoding,
-        query=options.query if split == "train" else None,
+        query={"train": options.query, "validation": options.validation_query, "test": options.test_query}[split],
         split=split,
     )
 

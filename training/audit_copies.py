@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from training.audit_findings import Example, Finding, Part, texts
-from training.audit_texts import TOKEN, safe
+from training.audit_texts import safe, tokens_of
 
 
 def normalised(text: str) -> str:
@@ -59,8 +59,8 @@ def _labels(part: Part, rows: Sequence[int]) -> str:
 
 
 def _unknown(train: Part, part: Part, most: int) -> Iterator[Finding]:
-    known = {token for text in train.texts for token in TOKEN.findall(text.casefold())}
-    counts = Counter(token for text in part.texts for token in TOKEN.findall(text.casefold()))
+    known = {token for text in train.texts for token in tokens_of(text)}
+    counts = Counter(token for text in part.texts for token in tokens_of(text))
     total = sum(counts.values())
     unknown = Counter({token: count for token, count in counts.items() if token not in known})
     if total and (missing := sum(unknown.values())):

@@ -61,7 +61,11 @@ def check_errors(part: Part, *, seed: int, most: int) -> Iterator[Finding]:
 
 
 def out_of_fold(texts: list[str], targets: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
-    """(N, C) probabilities of each text by a model of the other folds."""
+    """(N, C) probabilities of each text by a model of the other folds.
+
+    Raises:
+        DataError: no word is in two texts.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import SGDClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -71,7 +75,12 @@ def out_of_fold(texts: list[str], targets: NDArray[np.int64], *, seed: int) -> N
         ngram_range=(1, pairs), sublinear_tf=True, min_df=2 if len(texts) > 500 else 1, max_features=FEATURES,
         token_pattern=r"(?u)\w+|[^\w\s]",  # noqa: S106
     )  # fmt: skip
-    features = vectorizer.fit_transform(texts)
+    try:
+        features = vectorizer.fit_transform(texts)
+    except ValueError:
+        raise DataError(
+            "likely label errors are looked for by words, of which these texts have none in common"
+        ) from None
     machine = SGDClassifier(loss="log_loss", alpha=1e-5, average=True, max_iter=20, tol=1e-3, random_state=seed)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

@@ -61,7 +61,7 @@ class Part:
         """One row."""
         return Example(
             place=self.places[row], text=excerpt(self.texts[row]),
-            labels=", ".join(self.labels[row]), why=why,
+            labels=shown(", ".join(self.labels[row])), why=shown(why),
         )  # fmt: skip
 
     def examples(self, rows: Iterable[int], most: int, why: str = "") -> list[Example]:
@@ -69,11 +69,16 @@ class Part:
         return [self.example(row, why) for row, _ in zip(rows, range(most), strict=False)]
 
 
-def excerpt(text: str) -> str:
-    """The beginning of a text, in one line, without keys, personal data and control characters."""
+def shown(text: str) -> str:
+    """A label or a reason as it may be shown: training.audit_texts.safe."""
     from training.audit_texts import safe
 
-    line = " ".join(safe(text).split())
+    return safe(text)
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text, in one line, without keys, personal data and control characters."""
+    line = " ".join(shown(text).split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 
 

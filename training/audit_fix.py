@@ -13,18 +13,16 @@ from training.audit_labels import label_counts, one_spelling
 from training.audit_texts import safe
 from training.writable import check_file
 
-SEPARATOR = "|"
-"""Between the labels of a text that has several, in the copy."""
+SEPARATORS = "|", ";", ",", "/", "~", "||", ";;", "|~|"
+"""Between the labels of a text that has several, in the copy: the first that no label has."""
 
 
-def check_fix(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Raise an error where the copy cannot be written, or would take the place of what is read."""
+def check_fix(path: Path, *, overwrite: bool) -> None:
+    """Raise an error where the copy cannot be written, or would take the place of a file."""
     if path.suffix.lower() != ".csv":
         raise ConfigError(f"--fix {path} must end in .csv, which is what it writes")
     for one in (path, list_of(path)):
         check_file("--fix", one)
-        if any(given.exists() and one.exists() and given.samefile(one) for given in inputs):
-            raise OutputError(f"--fix {one} is a file that is read: name another, the originals are never changed")
         if one.exists() and not overwrite:
             raise OutputError(f"--fix {one} exists: name another file, or replace it with --overwrite")
 
@@ -39,7 +37,8 @@ def write_fixed(path: Path, parts: Sequence[Part], columns: tuple[str, str] = ("
     train, *others = parts
     rows, fixes = fixed(train, others)
     multi = any(len(labels) != 1 for labels in train.labels)
-    write_file(path.resolve(), to_csv(columns, [(text, SEPARATOR.join(labels)) for text, labels in rows]))
+    separator = separator_for(label for labels in train.labels for label in labels) if multi else ""
+    write_file(path.resolve(), to_csv(columns, [(text, separator.join(labels)) for text, labels in rows]))
     write_file(
         list_of(path).resolve(),
         to_csv(("place", "what", "why", "text"), [(*told, safe(text)) for *told, text in fixes]),
@@ -47,11 +46,24 @@ def write_fixed(path: Path, parts: Sequence[Part], columns: tuple[str, str] = ("
     told = (
         ", ".join(f"{count:,} {what}" for what, count in Counter(what for _, what, _, _ in fixes).items()) or "nothing"
     )
-    hint = f" (--label-separator '{SEPARATOR}')" if multi else ""
+    hint = f" (--label-separator '{separator}')" if multi else ""
     return (
         f"{len(rows):,} of {len(train):,} texts are in {path}{hint}, what was done in {list_of(path)}: {told}; "
         "contradictions, likely label errors, near duplicates and what stands in the texts are for you to judge"
     )
+
+
+def separator_for(labels: Iterable[str]) -> str:
+    """What no label has.
+
+    Raises:
+        OutputError: every one is in a label.
+    """
+    distinct = set(labels)
+    for one in SEPARATORS:
+        if not any(one in label for label in distinct):
+            return one
+    raise OutputError(f"--fix separates the labels of a text by one of {' '.join(SEPARATORS)}, but labels have each")
 
 
 def fixed(

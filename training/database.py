@@ -1,6 +1,7 @@
 """Labelled texts by a query, through SQLAlchemy; needs the `sql` extra and the database's own driver."""
 
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ from nlp_app.tables import check_row
 ROWS_AT_ONCE = 1000
 POSTGRES = ("postgres", "postgresql")
 DRIVERS = ("psycopg", "psycopg2")
+
+
+SECRET = re.compile(r"((?:^|[?&;])[^=&;?]*(?:pass|pwd|secret|token|key)[^=&;?]*=)[^&;]*", re.I)
+"""In the query part of an address."""
 
 
 class Query:
@@ -58,7 +63,7 @@ class Query:
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
         try:
-            _check_file(sqlalchemy.make_url(self._address), self.name)
+            _check_file(_url(sqlalchemy, self._address), self.name)
             engine = sqlalchemy.create_engine(_with_driver(self._address), poolclass=sqlalchemy.pool.NullPool)
             with engine.connect() as connection:
                 streamed = connection.execution_options(stream_results=True, max_row_buffer=ROWS_AT_ONCE)
@@ -77,6 +82,15 @@ class Query:
             raise DataError(f"{self.name} refuses: {_first(getattr(error, 'orig', None) or error)}") from None
 
 
+def _url(sqlalchemy: Any, address: str) -> Any:
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return sqlalchemy.make_url(address)
+    except ValueError as error:  # of a port
+        raise ArgumentError(str(error)) from None
+
+
 def _check_file(url: Any, name: str) -> None:
     """Raise a DataError where SQLite would make an empty database of a file that is not there."""
     file = url.database if url.get_backend_name() == "sqlite" else None
@@ -89,7 +103,8 @@ def hide_password(address: object) -> str:
     before, sign, after = str(address).partition("://")
     who, at, where = after.rpartition("@")
     user, colon, _ = who.partition(":")
-    return f"{before}{sign}{user}{':***' if colon else ''}{at}{where}"
+    hidden = SECRET.sub(r"\1***", where)
+    return f"{before}{sign}{user}{':***' if colon else ''}{at}{hidden}"
 
 
 def _with_driver(address: str) -> str:

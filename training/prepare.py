@@ -35,7 +35,7 @@ from training.options import ALWAYS, AUTO_CACHE, CHARACTERS_IN_MEMORY, TEXTS_IN_
 from training.pretrain import read_unlabelled
 from training.sampling import NONE
 from training.source_files import Source
-from training.sources import Given, files_of, find_sources, name_of
+from training.sources import Given, check_words, files_of, find_sources, name_of
 from training.start import Start, embedding_dim, make_start
 from training.stream import Stream, exceeds, stream_of
 from training.vectors import read_vectors
@@ -82,6 +82,8 @@ def prepare(options: Options, console: Console) -> Prepared:
     for path in (*files_of(options.test), *files_of(options.out_of_scope)):
         if not path.exists():  # it is read last: say now that it is not there
             raise DataError(f"there is no file {path}")
+    if options.test is not None:
+        check_words(options.test, options.test_query, TEST)
     sources = find_sources(options.train, encoding=options.encoding, query=options.query)
     large = is_large(options, sources, console)
     train, validation, warnings, notes = (

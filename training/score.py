@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if __name__ == "__main__":
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nlp_app.folder import locked, writing
 from nlp_app.predictor import TEXTS_PER_CHUNK, Prediction, Predictor
 from nlp_app.tables import join_columns
 from training.console import make_console
@@ -65,8 +67,25 @@ def main() -> int:
         text_columns=tuple(options.text_column or ["text"]),
         top_k=options.top_k,
     )
+    with writing(options.output):
+        options.output.mkdir(parents=True, exist_ok=True)
+    with locked(options.output):
+        score(files, job, options)
+    return 0
+
+
+def score(files: Sequence[Path], job: Job, options: argparse.Namespace) -> None:
+    """Score them, and tell of each as it is done.
+
+    Raises:
+        DataError: some could not be scored; the others are there.
+    """
     todo = to_score(files, options.output, job, resume=options.resume, overwrite=options.overwrite)
-    console, rows, faults = make_console(), 0, dict.fromkeys(todo, f"every worker died of it, {RETRIES + 1} in all")
+    console, rows, faults = (
+        make_console(),
+        0,
+        dict.fromkeys(todo, f"no worker came to its end with it in {RETRIES + 1} tries"),
+    )
     try:
         for number, answer in enumerate(scored(todo, job, workers=options.workers, address=options.address), start=1):
             rows += answer["rows"]
@@ -81,7 +100,6 @@ def main() -> int:
         named = fault if source in fault else f"{source}: {fault}"
         more = f" (and {len(faults) - 1:,} more files)" if len(faults) > 1 else ""
         raise DataError(f"{named}{more}; the other files are in {options.output}: mend it, then --resume")
-    return 0
 
 
 def read_options() -> argparse.Namespace:
@@ -109,19 +127,18 @@ def find_files(given: str) -> list[Path]:
     files = [path for one in sorted(glob.glob(pattern, recursive=True)) if (path := Path(one)).is_file()]  # noqa: PTH207
     if not files:
         raise DataError(f"{given} has no {ENDING} file: correct --input")
-    names = [path.name for path in files]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    names = Counter(path.name for path in files)
+    if twice := next((name for name, count in names.items() if count > 1), None):
         raise DataError(f"{given} has two files {twice}, which would be one in --output: score each folder by itself")
     return files
 
 
 def to_score(files: Sequence[Path], output: Path, job: Job, *, resume: bool, overwrite: bool) -> dict[str, str]:
-    """What has to be read, and where each goes; makes the folder.
+    """What has to be read, and where each goes.
 
     Raises:
         OutputError: something is there that nobody gave up, or that is the answer to something else.
     """
-    output.mkdir(parents=True, exist_ok=True)
     there = [path for path in files if (output / path.name).exists()]
     if any((output / path.name).samefile(path) for path in there):
         raise OutputError(f"--output {output} is where the files are read: name another folder")
@@ -151,7 +168,7 @@ def check_same(answer: Path, asked: Mapping[str, Any]) -> None:
 
 def remove_torn(output: Path) -> None:
     """Remove what workers that died left behind."""
-    for torn in output.glob(f".*{PARTIAL}"):
+    for torn in output.glob(f".*{ENDING}.{'[0-9a-f]' * 32}{PARTIAL}"):
         torn.unlink(missing_ok=True)
 
 
@@ -246,6 +263,8 @@ def score_file(predictor: Predictor, job: Job, source: Path, target: Path) -> in
 def with_answers(predictor: Predictor, job: Job, table: pa.Table, source: Path) -> pa.Table:
     """The columns of some rows, and those of their answers, which are null where no column has a text."""
     names = table.column_names
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DataError(f"{source} has two columns {twice!r}: rename one")
     if missing := [name for name in job.text_columns if name not in names]:
         raise DataError(f"{source} has no column {missing[0]!r}: its columns are {', '.join(map(repr, names))}")
     if taken := [name for name in ADDED if name in names]:

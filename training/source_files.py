@@ -1,6 +1,7 @@
 """Labelled texts in files: tables, lines that begin with __label__, folders of labels, standard input."""
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,10 @@ COLUMNS = ["text", "label"]
 """Of what has no columns of its own."""
 MARK = "__label__"
 """Of fastText: before each label of a line."""
+FIRST_LABEL, LATER_LABEL = (
+    re.compile(form) for form in (r"__label__([^ \t\v\f]*)[ \t\v\f]?", r"[ \t\v\f]__label__([^ \t\v\f]*)")
+)
+"""Up to white space, as fastText has them."""
 PACKED_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
 MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".feather", b"\xff\xff\xff\xff": ".arrow"}
 STARTS = {"[": ".json", MARK: ".txt"}
@@ -143,13 +148,12 @@ class LabelledLines:
 def split_labels(line: str) -> tuple[str, tuple[str, ...]]:
     """The text of a line, and its labels; those at its beginning are cut off, so that the text is what was written."""
     labels = []
-    while line.startswith(MARK):
-        label, _, line = line.partition(" ")
-        labels.append(label.removeprefix(MARK))
+    while found := FIRST_LABEL.match(line):
+        labels.append(found[1])
+        line = line[found.end() :]
     if MARK in line:
-        words = line.split(" ")
-        labels += [word.removeprefix(MARK) for word in words if word.startswith(MARK)]
-        line = " ".join(word for word in words if not word.startswith(MARK))
+        labels += LATER_LABEL.findall(line)
+        line = LATER_LABEL.sub("", line)
     return line, tuple(labels)
 
 
@@ -182,9 +186,9 @@ class LabelFolders:
     def _found(self) -> list[Path]:
         return [
             file
-            for label in sorted(one for one in self.folder.iterdir() if one.is_dir())
+            for label in sorted(one for one in self.folder.iterdir() if one.is_dir() and not one.name.startswith("."))
             for file in sorted(label.iterdir())
-            if file.is_file() and plain_suffix(file) == ".txt"
+            if file.is_file() and not file.name.startswith(".") and plain_suffix(file) == ".txt"
         ]
 
     def columns(self) -> list[str]:

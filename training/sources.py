@@ -39,15 +39,31 @@ def find_sources(
         DataError: a word names nothing.
         ConfigError: a database without a query, or the other way round.
     """
-    words = given if isinstance(given, tuple) else (given,)
+    check_words(given, query, split)
+    return [source for word in _words(given) for source in _of_word(word, encoding, query or "", split)]
+
+
+def check_words(given: Given, query: str | None, split: str) -> None:
+    """Raise a ConfigError for an address that is none of a database, for one without a query, or a query without one.
+
+    Args:
+        given: as of find_sources.
+        query: of databases.
+        split: train, or the part that has flags of its own.
+    """
+    words = _words(given)
     if remote := next((word for word in words if is_address(word) and str(word).partition("://")[0] in REMOTE), None):
         raise ConfigError(f"{hide_password(remote)} is not fetched: download it, and name the file")
     databases = [word for word in words if is_address(word)]
+    flag = "--query" if split == "train" else f"--{split}-query"
     if databases and not query:
-        raise ConfigError(f"{hide_password(databases[0])} is a database: say with --query what to read of it")
+        raise ConfigError(f"{hide_password(databases[0])} is a database: say with {flag} what to read of it")
     if query and not databases:
-        raise ConfigError("--query is of a database, and none is given: give its address, or leave --query out")
-    return [source for word in words for source in _of_word(word, encoding, query or "", split)]
+        raise ConfigError(f"{flag} is of a database, and none is given: give its address, or leave {flag} out")
+
+
+def _words(given: Given) -> tuple[str | Path, ...]:
+    return given if isinstance(given, tuple) else (given,)
 
 
 def name_of(sources: Sequence[Source]) -> str:
@@ -87,6 +103,8 @@ def _of_word(word: str | Path, encoding: str | None, query: str, split: str) -> 
     if word == PIPE:
         return [StandardInput(encoding)]
     if word.startswith(HUB):
+        if not word.removeprefix(HUB):
+            raise DataError(f"{word} names no data set: write {HUB}owner/name")
         return hub_sources(word, split)
     if is_address(word):
         return [Query(word, query)]
@@ -119,7 +137,7 @@ def _of_file(path: Path, encoding: str | None) -> Source:
 
 def _of_folder(folder: Path, encoding: str | None) -> list[Source]:
     """The tables of a folder, of one kind; or its folders, each the label of the .txt files in it."""
-    inside = sorted(folder.iterdir())
+    inside = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
     tables = [one for one in inside if one.is_file() and plain_suffix(one) in FORMATS and one.name not in NOT_TABLES]
     texts = LabelFolders(folder, encoding)
     kinds = sorted({plain_suffix(one) for one in tables}) + (["LABEL/*.txt"] if texts.files() else [])

@@ -1,6 +1,7 @@
 """A file that is written at the end of the work: whether it can be is found out before the work."""
 
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nlp_app.errors import OutputError
@@ -22,6 +23,21 @@ def check_file(flag: str, path: Path) -> None:
     folder = path.resolve().parent
     with writing(path), tempfile.TemporaryFile(dir=folder):  # by a file of its own: the one that is there stays
         pass
+
+
+def check_apart(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Raise an OutputError where a file that is written is one that is read, or another one that is written.
+
+    Args:
+        outputs: by the flags that they were given with; None where one was not given.
+        inputs: files that are read.
+    """
+    given, read = {flag: path for flag, path in outputs.items() if path is not None}, list(inputs)
+    for flag, path in given.items():
+        if path.exists() and any(one.exists() and path.samefile(one) for one in read):
+            raise OutputError(f"{flag} {path} is a file that is read: name another, the originals are never changed")
+        if twin := next((other for other in given if other != flag and given[other].resolve() == path.resolve()), None):
+            raise OutputError(f"{flag} and {twin} both name {path}: name two files")
 
 
 def check_outside(flag: str, path: Path) -> None:
