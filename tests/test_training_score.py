@@ -57,6 +57,7 @@ from nlp_app.errors import run_command
 from training import score
 class Dying(score.Scorer):
     def __call__(self, task):
+        score.TEXTS_PER_CHUNK = 700  # so that there is a middle
         if task["source"].endswith("2.parquet"):
             answer, calls = self._predictor.predict, []
             def predict(*given):
