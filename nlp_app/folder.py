@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nlp_app.errors import OutputError
@@ -81,6 +81,20 @@ def strangers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in known)
 
 
+def taken(descriptor: int) -> bool:
+    """Take the lock of an open file or folder until it is closed; False where another process, or opening, has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_among(path: Path, files: Iterable[Path]) -> bool:
+    """Whether a path leads to one of the files, under whatever name."""
+    return path.exists() and any(file.exists() and path.samefile(file) for file in files)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends, and moves with a rename.
@@ -90,12 +104,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{folder} is being written by another run: wait for it or choose another folder"
-            ) from None
+        if not taken(descriptor):
+            raise OutputError(f"{folder} is being written by another run: wait for it or choose another folder")
         yield
     finally:
         os.close(descriptor)

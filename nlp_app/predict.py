@@ -18,6 +18,7 @@ from nlp_app.errors import ConfigError, DataError, OutputError, quit_at_once, ru
 if __name__ == "__main__":
     quit_at_once()
 
+from nlp_app.folder import is_among
 from nlp_app.predictor import TEXTS_PER_CHUNK, Predictor
 from nlp_app.recoding import check_encoding
 from nlp_app.resumable import Lines, parts_of
@@ -87,7 +88,7 @@ def check_output(output: Path, files: Sequence[str]) -> None:
     if output.exists() and not output.is_file():
         raise OutputError(f"--output {output} is no file: name one")
     for one in (output, *parts_of(output)):
-        if one.exists() and any(Path(name).exists() and one.samefile(name) for name in files):
+        if is_among(one, map(Path, files)):
             raise OutputError(f"--output {output}: {one} is a file that is read, which it would replace: name another")
 
 

@@ -1,6 +1,5 @@
 """An output of lines that is written as it comes, goes on where it was, and has its name when it is whole."""
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,26 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from nlp_app.errors import OutputError
+from nlp_app.folder import taken
 
 
 def parts_of(path: Path) -> tuple[Path, Path]:
     """The files beside an output that are there as long as it is not whole."""
     return path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
+
+
+def check_same(before: Mapping[str, Any], asked: Mapping[str, Any], when: str) -> None:
+    """Raise an OutputError where what is there is the answer to something else.
+
+    Args:
+        before: JSON values that it was the answer to.
+        asked: those of now.
+        when: it was so, as the end of a sentence.
+    """
+    for name, value in asked.items():
+        if before.get(name) != value:
+            was = f"{before.get(name)!r} when {when}, and is {value!r} now"
+            raise OutputError(f"--resume: {name} was {was}: give the same, or start over with --overwrite")
 
 
 class Lines:
@@ -77,35 +91,24 @@ class Lines:
 
     def _check_ours(self) -> None:
         """Raise an OutputError where a stranger's files have the names."""
-        stranger = self._part if self._part.exists() and self._part.stat().st_size and not self._told.exists() else None
-        if self._told.exists():
-            try:
-                told = json.loads(self._told.read_bytes())
-            except (OSError, ValueError):
-                told = None
-            if not isinstance(told, dict) or not told.keys() <= self._asked.keys():
-                stranger = self._told
-        if stranger is not None:
+        if not self._told.exists():
+            strange, stranger = self._part.exists() and self._part.stat().st_size > 0, self._part
+        else:
+            told, stranger = _json_of(self._told), self._told
+            strange = not isinstance(told, dict) or not told.keys() <= self._asked.keys()
+        if strange:
             raise OutputError(f"{stranger} is none of this program's files: move it, or name another --output")
 
     def _begin(self, *, resume: bool) -> None:
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(f"another run writes {self._part}: wait for it, or name another --output") from None
+        if not taken(self._stream.fileno()):
+            raise OutputError(f"another run writes {self._part}: wait for it, or name another --output")
         if resume and self._told.exists():
-            self._check_same()
+            before = json.loads(self._told.read_bytes())
+            check_same(before, json.loads(json.dumps(self._asked)), f"{self._part} was begun")
             self.done = self._cut()
         else:
             os.truncate(self._part, 0)  # first: what is told next is not of it
             self._told.write_text(json.dumps(self._asked) + "\n")
-
-    def _check_same(self) -> None:
-        before = json.loads(self._told.read_bytes())
-        for name, value in json.loads(json.dumps(self._asked)).items():
-            if before.get(name) != value:
-                was = f"{before.get(name)!r} when {self._part} was begun, and is {value!r} now"
-                raise OutputError(f"--resume: {name} was {was}: give the same, or start over with --overwrite")
 
     def _cut(self) -> int:
         """Leave whole groups of lines alone; gives how many lines they are."""
@@ -117,3 +120,11 @@ class Lines:
                     ends.append(place)
         os.truncate(self._part, ends[-1])
         return (len(ends) - 1) * self._at_once
+
+
+def _json_of(path: Path) -> Any:
+    """None of what is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -22,8 +22,9 @@ from training.audit_findings import Finding, Part
 from training.audit_fix import fixed, separator_for
 from training.audit_labels import is_typo, label_twins
 from training.audit_near import Index, jaccard, runs_of
+from training.audit_private import is_card, is_iban, masked, personal_in, secrets_in
 from training.audit_quick import quick_warnings
-from training.audit_texts import is_card, is_iban, masked, personal_in, script_of, secrets_in
+from training.audit_texts import script_of
 from training.data import read_examples
 from training.options import SAMPLE
 

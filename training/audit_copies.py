@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from training.audit_findings import Example, Finding, Part, texts
-from training.audit_texts import safe, tokens_of
+from training.audit_private import safe, without
+from training.audit_texts import TOKEN
 
 
 def normalised(text: str) -> str:
@@ -58,9 +59,14 @@ def _labels(part: Part, rows: Sequence[int]) -> str:
     return " | ".join(sorted({", ".join(part.labels[row]) or "none" for row in rows}))
 
 
+def _tokens(text: str) -> list[str]:
+    """None of a key or of personal data, which a part of would show."""
+    return TOKEN.findall(without(text, lambda _: " ").casefold())
+
+
 def _unknown(train: Part, part: Part, most: int) -> Iterator[Finding]:
-    known = {token for text in train.texts for token in tokens_of(text)}
-    counts = Counter(token for text in part.texts for token in tokens_of(text))
+    known = {token for text in train.texts for token in _tokens(text)}
+    counts = Counter(token for text in part.texts for token in _tokens(text))
     total = sum(counts.values())
     unknown = Counter({token: count for token, count in counts.items() if token not in known})
     if total and (missing := sum(unknown.values())):

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from training.audit_private import safe
+
 SHOWN = 80
 """Characters of a text in an example."""
 SEVERITIES = ("high", "medium", "low")
@@ -61,7 +63,7 @@ class Part:
         """One row."""
         return Example(
             place=self.places[row], text=excerpt(self.texts[row]),
-            labels=shown(", ".join(self.labels[row])), why=shown(why),
+            labels=safe(", ".join(self.labels[row])), why=safe(why),
         )  # fmt: skip
 
     def examples(self, rows: Iterable[int], most: int, why: str = "") -> list[Example]:
@@ -69,16 +71,9 @@ class Part:
         return [self.example(row, why) for row, _ in zip(rows, range(most), strict=False)]
 
 
-def shown(text: str) -> str:
-    """A label or a reason as it may be shown: training.audit_texts.safe."""
-    from training.audit_texts import safe
-
-    return safe(text)
-
-
 def excerpt(text: str) -> str:
     """The beginning of a text, in one line, without keys, personal data and control characters."""
-    line = " ".join(shown(text).split())
+    line = " ".join(safe(text).split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 
 

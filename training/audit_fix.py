@@ -10,7 +10,7 @@ from nlp_app.folder import write_file
 from training.audit_copies import normalised
 from training.audit_findings import Part
 from training.audit_labels import label_counts, one_spelling
-from training.audit_texts import safe
+from training.audit_private import safe
 from training.writable import check_file
 
 SEPARATORS = "|", ";", ",", "/", "~", "||", ";;", "|~|"

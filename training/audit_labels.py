@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
-from training.audit_findings import Finding, Part, shown
+from training.audit_findings import Finding, Part
+from training.audit_private import safe
 
 FEW, SKEWED = 5, 20
 LEAST_LENGTH, RARER = 5, 0.2
@@ -22,7 +23,7 @@ def check_labels(parts: Sequence[Part], most: int) -> Iterator[Finding]:
     few = [label for label, count in counts.items() if count < FEW]
     if few:
         rows = [row for row, labels in enumerate(part.labels) if any(counts[label] < FEW for label in labels)]
-        told = ", ".join(repr(shown(label)) for label in few[:most]) + " …" * (len(few) > most)
+        told = ", ".join(repr(safe(label)) for label in few[:most]) + " …" * (len(few) > most)
         yield Finding(
             name="rare-labels", severity="medium", count=len(few), of=len(counts),
             what=f"{len(few):,} of {len(counts):,} labels have fewer than {FEW} texts: {told}",
@@ -32,12 +33,12 @@ def check_labels(parts: Sequence[Part], most: int) -> Iterator[Finding]:
         (first, many), (last, little) = counts.most_common()[0], counts.most_common()[-1]
         yield Finding(
             name="skewed", severity="low", count=many, of=len(part),
-            what=f"{shown(first)!r} has {many:,} texts, {shown(last)!r} {little:,}",
+            what=f"{safe(first)!r} has {many:,} texts, {safe(last)!r} {little:,}",
             advice="--class-weights balanced, --sampling sqrt, --select-by macro-f1 where the rare ones matter",
         )  # fmt: skip
     if twins := label_twins(counts):
         told = "; ".join(
-            f"{shown(first)!r} ({counts[first]:,}) and {shown(other)!r} ({counts[other]:,})"
+            f"{safe(first)!r} ({counts[first]:,}) and {safe(other)!r} ({counts[other]:,})"
             for first, other in twins[:most]
         )
         rows = [row for row, labels in enumerate(part.labels) if any(other in labels for _, other in twins)]
@@ -45,7 +46,7 @@ def check_labels(parts: Sequence[Part], most: int) -> Iterator[Finding]:
             name="label-twins", severity="high", count=len(twins), of=len(counts),
             what=f"{len(twins):,} pairs of labels differ in case, space or a letter: {told}",
             advice="if they are one label, write it one way; --fix does it where case or space is all that differs",
-            examples=part.examples(rows, most), details={"pairs": [[*map(shown, pair)] for pair in twins]},
+            examples=part.examples(rows, most), details={"pairs": [[*map(safe, pair)] for pair in twins]},
         )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def _unseen(part: Part, known: Counter[str], most: int) -> Iterator[Finding]:
     if not (unseen := {label: count for label, count in counts.items() if label not in known}):
         return
     rows = [row for row, labels in enumerate(part.labels) if not unseen.keys().isdisjoint(labels)]
-    told = ", ".join(f"{shown(label)!r} ({count:,})" for label, count in list(unseen.items())[:most])
+    told = ", ".join(f"{safe(label)!r} ({count:,})" for label, count in list(unseen.items())[:most])
     yield Finding(
         name=f"unseen-labels-{part.name}", severity="high", count=len(rows), of=len(part),
         what=f"{len(unseen):,} of {len(counts):,} labels of {part.name} are not in train: {told}",

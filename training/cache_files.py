@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from nlp_app.errors import OutputError
+from nlp_app.folder import taken
 
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.json"
 NEW = ".new"
@@ -115,9 +116,7 @@ def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(descriptor):
             say(f"another run is at work on the cache in {folder}: waiting for it")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -14,8 +14,6 @@ from nlp_app.tables import check_row
 ROWS_AT_ONCE = 1000
 POSTGRES = ("postgres", "postgresql")
 DRIVERS = ("psycopg", "psycopg2")
-
-
 SECRET = re.compile(r"((?:^|[?&;])[^=&;?]*(?:pass|pwd|secret|token|key)[^=&;?]*=)[^&;]*", re.I)
 """In the query part of an address."""
 
@@ -63,8 +61,9 @@ class Query:
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
         try:
-            _check_file(_url(sqlalchemy, self._address), self.name)
-            engine = sqlalchemy.create_engine(_with_driver(self._address), poolclass=sqlalchemy.pool.NullPool)
+            url = _url(sqlalchemy, _with_driver(self._address))
+            _check_file(url, self.name)
+            engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
             with engine.connect() as connection:
                 streamed = connection.execution_options(stream_results=True, max_row_buffer=ROWS_AT_ONCE)
                 result = streamed.execute(sqlalchemy.text(self._query))

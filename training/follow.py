@@ -17,7 +17,7 @@ from training.learner import Diverged, Learner
 from training.options import Options
 from training.prepare import Prepared
 from training.ranks import Command, Ranks
-from training.sources import PIPE
+from training.sources import PIPE, words_of
 from training.state import StateStore
 
 FOREVER = 2**62
@@ -42,7 +42,7 @@ def shared_options(options: Options, ranks: Ranks) -> Options:
         if given:
             raise ConfigError(f"{flag} is for one process, but torchrun started {ranks.size}: leave it out")
     for flag, words in (("--train", options.train), ("--validation", options.validation), ("--test", options.test)):
-        if isinstance(words, tuple) and PIPE in words:
+        if PIPE in words_of(words):
             raise ConfigError(f"{flag} {PIPE}: {ranks.size} processes cannot read one standard input: name a file")
     if options.batch_size < ranks.size:
         raise ConfigError(

@@ -11,7 +11,7 @@ import logging
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from nlp_app.folder import locked, writing
 from nlp_app.predictor import TEXTS_PER_CHUNK, Prediction, Predictor
+from nlp_app.resumable import check_same
 from nlp_app.tables import join_columns
 from training.console import make_console
 
@@ -81,11 +82,8 @@ def score(files: Sequence[Path], job: Job, options: argparse.Namespace) -> None:
         DataError: some could not be scored; the others are there.
     """
     todo = to_score(files, options.output, job, resume=options.resume, overwrite=options.overwrite)
-    console, rows, faults = (
-        make_console(),
-        0,
-        dict.fromkeys(todo, f"no worker came to its end with it in {RETRIES + 1} tries"),
-    )
+    faults = dict.fromkeys(todo, f"no worker came to its end with it in {RETRIES + 1} tries")
+    console, rows = make_console(), 0
     try:
         for number, answer in enumerate(scored(todo, job, workers=options.workers, address=options.address), start=1):
             rows += answer["rows"]
@@ -127,10 +125,13 @@ def find_files(given: str) -> list[Path]:
     files = [path for one in sorted(glob.glob(pattern, recursive=True)) if (path := Path(one)).is_file()]  # noqa: PTH207
     if not files:
         raise DataError(f"{given} has no {ENDING} file: correct --input")
-    names = Counter(path.name for path in files)
-    if twice := next((name for name, count in names.items() if count > 1), None):
+    if twice := _twice(path.name for path in files):
         raise DataError(f"{given} has two files {twice}, which would be one in --output: score each folder by itself")
     return files
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def to_score(files: Sequence[Path], output: Path, job: Job, *, resume: bool, overwrite: bool) -> dict[str, str]:
@@ -146,13 +147,13 @@ def to_score(files: Sequence[Path], output: Path, job: Job, *, resume: bool, ove
         raise OutputError(f"--output {output} has {there[0].name} already: --resume leaves it, --overwrite replaces it")
     if not overwrite:
         for path in there:
-            check_same(output / path.name, job.mark(path))
+            check_answer(output / path.name, job.mark(path))
     remove_torn(output)
-    left = [path for path in files if overwrite or path not in there]
-    return {str(path.resolve()): str((output / path.name).resolve()) for path in left}
+    done = frozenset() if overwrite else frozenset(there)
+    return {str(path.resolve()): str((output / path.name).resolve()) for path in files if path not in done}
 
 
-def check_same(answer: Path, asked: Mapping[str, Any]) -> None:
+def check_answer(answer: Path, asked: Mapping[str, Any]) -> None:
     """Raise an OutputError where a file is not the answer to this."""
     try:
         before = json.loads((pq.read_schema(answer).metadata or {})[MARK])
@@ -160,10 +161,7 @@ def check_same(answer: Path, asked: Mapping[str, Any]) -> None:
         raise OutputError(
             f"{answer} was not written by training.score: name another --output, or --overwrite"
         ) from None
-    for name, value in asked.items():
-        if before.get(name) != value:
-            was = f"{before.get(name)!r} when {answer} was written, and is {value!r} now"
-            raise OutputError(f"--resume: {name} was {was}: give the same, or start over with --overwrite")
+    check_same(before, asked, f"{answer} was written")
 
 
 def remove_torn(output: Path) -> None:
@@ -242,6 +240,7 @@ def score_file(predictor: Predictor, job: Job, source: Path, target: Path) -> in
     count = 0
     try:
         with pq.ParquetFile(source) as file:
+            check_columns(file.schema_arrow.names, job, source)
             empty = with_answers(predictor, job, file.schema_arrow.empty_table(), source)
             schema = empty.schema.with_metadata({**(empty.schema.metadata or {}), **mark})
             with beside.open("wb") as stream:
@@ -260,15 +259,18 @@ def score_file(predictor: Predictor, job: Job, source: Path, target: Path) -> in
     return count
 
 
-def with_answers(predictor: Predictor, job: Job, table: pa.Table, source: Path) -> pa.Table:
-    """The columns of some rows, and those of their answers, which are null where no column has a text."""
-    names = table.column_names
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+def check_columns(names: Sequence[str], job: Job, source: Path) -> None:
+    """Raise a DataError where there is no telling them apart, one is missing, or one is of the answer."""
+    if twice := _twice(names):
         raise DataError(f"{source} has two columns {twice!r}: rename one")
     if missing := [name for name in job.text_columns if name not in names]:
         raise DataError(f"{source} has no column {missing[0]!r}: its columns are {', '.join(map(repr, names))}")
     if taken := [name for name in ADDED if name in names]:
         raise DataError(f"{source} has a column {taken[0]!r} already, which the answer has too: rename it")
+
+
+def with_answers(predictor: Predictor, job: Job, table: pa.Table, source: Path) -> pa.Table:
+    """The columns of some rows, and those of their answers, which are null where no column has a text."""
     values = list(zip(*(texts_of(table.column(name), name, source) for name in job.text_columns), strict=True))
     there = [any(value is not None for value in row) for row in values]
     texts = [join_columns(row) for row, real in zip(values, there, strict=True) if real]

@@ -169,6 +169,11 @@ def has_label_lines(path: Path, encoding: str | None) -> bool:
     return False
 
 
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, by name, but for hidden files, which are no data."""
+    return sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+
+
 class LabelFolders:
     """A folder of folders, each named as the label of the .txt files in it."""
 
@@ -186,9 +191,10 @@ class LabelFolders:
     def _found(self) -> list[Path]:
         return [
             file
-            for label in sorted(one for one in self.folder.iterdir() if one.is_dir() and not one.name.startswith("."))
-            for file in sorted(label.iterdir())
-            if file.is_file() and not file.name.startswith(".") and plain_suffix(file) == ".txt"
+            for label in entries(self.folder)
+            if label.is_dir()
+            for file in entries(label)
+            if file.is_file() and plain_suffix(file) == ".txt"
         ]
 
     def columns(self) -> list[str]:

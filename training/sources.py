@@ -10,7 +10,15 @@ from nlp_app.formats import FORMATS
 from nlp_app.packing import plain_suffix
 from training.database import Query, hide_password
 from training.hub import HUB, hub_sources
-from training.source_files import LabelFolders, LabelledLines, Source, StandardInput, TableFile, has_label_lines
+from training.source_files import (
+    LabelFolders,
+    LabelledLines,
+    Source,
+    StandardInput,
+    TableFile,
+    entries,
+    has_label_lines,
+)
 
 Given = str | Path | tuple[str | Path, ...]
 """What a flag for labelled texts takes: one or several."""
@@ -40,7 +48,7 @@ def find_sources(
         ConfigError: a database without a query, or the other way round.
     """
     check_words(given, query, split)
-    return [source for word in _words(given) for source in _of_word(word, encoding, query or "", split)]
+    return [source for word in words_of(given) for source in _of_word(word, encoding, query or "", split)]
 
 
 def check_words(given: Given, query: str | None, split: str) -> None:
@@ -51,7 +59,7 @@ def check_words(given: Given, query: str | None, split: str) -> None:
         query: of databases.
         split: train, or the part that has flags of its own.
     """
-    words = _words(given)
+    words = words_of(given)
     if remote := next((word for word in words if is_address(word) and str(word).partition("://")[0] in REMOTE), None):
         raise ConfigError(f"{hide_password(remote)} is not fetched: download it, and name the file")
     databases = [word for word in words if is_address(word)]
@@ -62,8 +70,9 @@ def check_words(given: Given, query: str | None, split: str) -> None:
         raise ConfigError(f"{flag} is of a database, and none is given: give its address, or leave {flag} out")
 
 
-def _words(given: Given) -> tuple[str | Path, ...]:
-    return given if isinstance(given, tuple) else (given,)
+def words_of(given: Given | None) -> tuple[str | Path, ...]:
+    """Each by itself."""
+    return given if isinstance(given, tuple) else () if given is None else (given,)
 
 
 def name_of(sources: Sequence[Source]) -> str:
@@ -80,19 +89,17 @@ def names_of(given: Given | None) -> str | None:
     """What a flag was given, for people and for config.json: names without their folders, no password."""
     if given is None:
         return None
-    words = given if isinstance(given, tuple) else (given,)
     return " ".join(
         hide_password(word) if is_address(word) else str(word) if str(word).startswith(HUB) else Path(word).name
-        for word in words
+        for word in words_of(given)
     )
 
 
 def files_of(given: Given | None) -> list[Path]:
     """The files among them that are named as such; what is none of a pattern, a folder, an address."""
-    words = given if isinstance(given, tuple) else () if given is None else (given,)
     return [
         Path(word)
-        for word in words
+        for word in words_of(given)
         if isinstance(word, Path) or not (is_address(word) or word == PIPE or word.startswith(HUB) or _is_pattern(word))
     ]
 
@@ -137,7 +144,7 @@ def _of_file(path: Path, encoding: str | None) -> Source:
 
 def _of_folder(folder: Path, encoding: str | None) -> list[Source]:
     """The tables of a folder, of one kind; or its folders, each the label of the .txt files in it."""
-    inside = sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+    inside = entries(folder)
     tables = [one for one in inside if one.is_file() and plain_suffix(one) in FORMATS and one.name not in NOT_TABLES]
     texts = LabelFolders(folder, encoding)
     kinds = sorted({plain_suffix(one) for one in tables}) + (["LABEL/*.txt"] if texts.files() else [])

@@ -31,7 +31,7 @@ SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"
 
 def alone(command: str) -> None:
     """Raise a ConfigError where torchrun started several processes of a command that is for one."""
-    if (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+    if (size := _size()) > 1:
         raise ConfigError(f"{command} is for one process, but torchrun started {size}: start it without torchrun")
 
 
@@ -43,7 +43,7 @@ def together() -> Iterator[Ranks]:
         NlpAppError: of another rank than 0 it names the rank.
         SystemExit: another process is gone, which was said.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _size()
     if size == 1:
         yield Ranks()
         return
@@ -68,6 +68,11 @@ def together() -> Iterator[Ranks]:
     if not ranks.stop.made:  # or torchrun's signal came already
         time.sleep(SECONDS_TO_BE_ENDED)
     raise SystemExit(EXIT_CODE)
+
+
+def _size() -> int:
+    """Of the processes that torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _join(size: int) -> Ranks:

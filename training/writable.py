@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nlp_app.errors import OutputError
-from nlp_app.folder import is_complete, writing
+from nlp_app.folder import is_among, is_complete, writing
 
 
 def check_file(flag: str, path: Path) -> None:
@@ -34,7 +34,7 @@ def check_apart(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> N
     """
     given, read = {flag: path for flag, path in outputs.items() if path is not None}, list(inputs)
     for flag, path in given.items():
-        if path.exists() and any(one.exists() and path.samefile(one) for one in read):
+        if is_among(path, read):
             raise OutputError(f"{flag} {path} is a file that is read: name another, the originals are never changed")
         if twin := next((other for other in given if other != flag and given[other].resolve() == path.resolve()), None):
             raise OutputError(f"{flag} and {twin} both name {path}: name two files")
